@@ -1,0 +1,36 @@
+// Package backpressure bounds the work that waits in memory between many
+// producers and one consumer, and decides what happens when it piles up.
+//
+// It has two layers. [Ring] is a lock-free bounded queue: many goroutines push,
+// one pops. [Queue] is a Ring with a gauge of what it holds (records and bytes)
+// and a line in which producers wait, first come first served, while it is full.
+// The package knows nothing of what is queued; a function given to [NewQueue]
+// says what an item weighs.
+//
+// # Limits
+//
+// A Queue is full for an item when any of three limits would be passed: items
+// (slots of the ring), records, bytes. Records and bytes share one 64-bit word
+// with the flag that says that somebody waits, so one compare-and-swap admits an
+// item, and nobody is admitted that way while the flag is set. Depth is claimed
+// before the push and released after the pop; hence the gauge never shows less
+// than the ring holds, and for a moment it may show an item that is on its way in.
+//
+// # The line
+//
+// A producer that finds the queue full joins the line with its item. Whoever
+// makes room moves items from the front of the line into the ring and then tells
+// their producers. Because the item is moved on its producer's behalf, the order
+// of arrival in the line is the order in the ring, whatever the scheduler does
+// with the producers. Room is handed out once the queue has fallen below 70 % of
+// all three limits, and then up to the limits: a producer that waits is worth
+// waking only when a batch of them can go on. An empty queue is below 70 %, so the
+// rule never leaves anybody behind.
+//
+// # Who owns what
+//
+// Producers that find room take no lock. One mutex, held for memory operations
+// only, guards the consuming end of the ring and the line. The consumer holds no
+// lock while it works on what it took. See [Queue] for the argument that no
+// wake-up is lost.
+package backpressure

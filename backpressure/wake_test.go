@@ -1,0 +1,170 @@
+package backpressure
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+func awake(q *Queue[job]) bool {
+	select {
+	case <-q.Wake():
+		return true
+	default:
+		return false
+	}
+}
+
+func TestOnlyAParkedDrainerIsWoken(t *testing.T) {
+	q := newQueue(t, Options{})
+	q.TryPut(one(0, 0))
+	if awake(q) {
+		t.Error("woken without having parked")
+	}
+	if q.Park() {
+		t.Error("parked with an item queued")
+	}
+	q.Take(nil, 1, 1)
+	if !q.Park() {
+		t.Fatal("did not park with nothing queued")
+	}
+	q.TryPut(one(0, 1))
+	q.TryPut(one(0, 2))
+	if !awake(q) {
+		t.Error("not woken by the first item")
+	}
+	if awake(q) {
+		t.Error("woken twice for one parking")
+	}
+}
+
+func TestADrainerMayParkWhileAnItemIsBeingStored(t *testing.T) {
+	q := newQueue(t, Options{})
+	pos := q.ring.tail.Add(1) - 1 // a producer that is descheduled after its claim
+	if got := q.Take(nil, 1, 1); got != nil {
+		t.Fatalf("Take = %v before the item was stored", got)
+	}
+	if !q.Park() {
+		t.Fatal("Park would have the drainer spin until the item is stored")
+	}
+	q.ring.slots[pos].seq.Store(pos + 1)
+	q.wakeDrainer() // what offer does next
+	if !awake(q) {
+		t.Error("not woken when the item was stored")
+	}
+}
+
+func TestCloseWakesTheDrainer(t *testing.T) {
+	q := newQueue(t, Options{})
+	if !q.Park() {
+		t.Fatal("did not park")
+	}
+	q.Close()
+	if !awake(q) {
+		t.Error("not woken by Close")
+	}
+	if q.Park() {
+		t.Error("parked though drained")
+	}
+}
+
+func TestCloseRefusesItemsAndKeepsTheQueuedOnes(t *testing.T) {
+	q := newQueue(t, Options{MaxRecords: 2})
+	q.TryPut(one(0, 0))
+	q.TryPut(one(0, 1))
+	q.Close()
+	q.Close()
+	check := func() {
+		t.Helper()
+		if err := q.TryPut(one(0, 2)); !errors.Is(err, ErrClosed) {
+			t.Errorf("TryPut = %v, want ErrClosed", err)
+		}
+		if err := q.Put(t.Context(), one(0, 2)); !errors.Is(err, ErrClosed) {
+			t.Errorf("Put = %v, want ErrClosed", err)
+		}
+	}
+	check() // full
+	if q.Drained() {
+		t.Error("drained with two items queued")
+	}
+	checkPerProducer(t, q.Take(nil, 10, 10), []int{2})
+	if !q.Drained() {
+		t.Error("not drained")
+	}
+	check() // with room
+	if q.Depth() != (Weight{}) {
+		t.Errorf("Depth = %+v at the end", q.Depth())
+	}
+}
+
+// The producer waits for each item to come out before it puts the next, so that
+// the drainer parks all the time and one lost wake-up ends it. In a bubble, a hang
+// is a deadlock that is reported at once.
+func TestNoWakeUpIsLostBetweenAProducerAndAParkingDrainer(t *testing.T) {
+	const items = 50_000
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{})
+		out := make(chan job)
+		go func() {
+			defer close(out)
+			var batch []job
+			for {
+				if batch = q.Take(batch[:0], 8, 8); len(batch) > 0 {
+					for _, j := range batch {
+						out <- j
+					}
+				} else if q.Drained() {
+					return
+				} else if q.Park() {
+					<-q.Wake()
+				}
+			}
+		}()
+		for n := range items {
+			if err := q.TryPut(one(0, n)); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-out; got.n != n {
+				t.Fatalf("got item %d, want %d", got.n, n)
+			}
+		}
+		q.Close()
+		if _, ok := <-out; ok {
+			t.Error("an item too many")
+		}
+	})
+}
+
+func TestCloseAgainstProducersLosesNothingThatWasAccepted(t *testing.T) {
+	const producers = 4
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQueue(t, Options{MaxRecords: 16})
+			counts := make([]int, producers)
+			var wg sync.WaitGroup
+			for p := range producers {
+				wg.Go(func() {
+					for {
+						err := q.Put(t.Context(), one(p, counts[p]))
+						if errors.Is(err, ErrClosed) {
+							return
+						} else if err != nil {
+							t.Error(err)
+							return
+						}
+						if counts[p]++; counts[p] == 50 {
+							go q.Close()
+						}
+					}
+				})
+			}
+			got := drain(q, 5)
+			wg.Wait()
+			checkPerProducer(t, got, counts)
+			if q.Depth() != (Weight{}) {
+				t.Errorf("Depth = %+v at the end", q.Depth())
+			}
+		})
+	}
+}
