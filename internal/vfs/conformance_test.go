@@ -67,6 +67,13 @@ func write(t *testing.T, f File, content string, off int64) {
 	}
 }
 
+func wantSize(t *testing.T, f File, want int64) {
+	t.Helper()
+	if got, err := f.Size(); err != nil || got != want {
+		t.Errorf("Size: %d, %v; want %d", got, err, want)
+	}
+}
+
 func contentOf(t *testing.T, fsys FS, name string) string {
 	t.Helper()
 	data, err := ReadFile(fsys, name, 1<<30)
@@ -103,9 +110,10 @@ func TestBytesWrittenAreReadBack(t *testing.T) {
 		if got := contentOf(t, fsys, root+"/a"); got != want {
 			t.Errorf("got %d bytes %.10q..., want %d", len(got), got, len(want))
 		}
-		size, err := f.Size()
-		if err != nil || size != 200_003 {
-			t.Errorf("Size: %d, %v", size, err)
+		wantSize(t, f, 200_003)
+		p := bytes.Repeat([]byte("dirt"), 40_000)
+		if _, err := f.ReadAt(p, 5); err != nil || strings.Trim(string(p), "\x00") != "" {
+			t.Errorf("a hole does not overwrite the reader's buffer with zeros: %v", err)
 		}
 	})
 }
@@ -205,9 +213,7 @@ func TestReserveChangesNoSize(t *testing.T) {
 		f := create(t, fsys, root+"/a", "x")
 		must(t, f.Reserve(0, 1<<20))
 		must(t, f.Reserve(0, 0))
-		if size, err := f.Size(); err != nil || size != 1 {
-			t.Errorf("Size after Reserve: %d, %v", size, err)
-		}
+		wantSize(t, f, 1)
 		wantErr(t, "negative offset", f.Reserve(-1, 1), syscall.EINVAL)
 		wantErr(t, "negative length", f.Reserve(1, -1), syscall.EINVAL)
 	})
@@ -418,9 +424,7 @@ func TestReadersAndWritersOfOneFileDoNotDisturbEachOther(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if size, err := f.Size(); err != nil || size != writers*rounds*5000 {
-			t.Errorf("Size: %d, %v", size, err)
-		}
+		wantSize(t, f, writers*rounds*size)
 		wantNames(t, fsys, root, "a")
 	})
 }

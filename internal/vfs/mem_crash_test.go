@@ -297,6 +297,22 @@ func TestAppendedBytesLostByAFailedSyncReadAsZerosAfterACrash(t *testing.T) {
 	})
 }
 
+func TestASyncedTruncationIsNotUndoneByAnEarlierFailedSync(t *testing.T) {
+	for _, size := range []int64{0, 3, blockSize + 3} {
+		m := NewMem()
+		f := synced(t, m, "/a", strings.Repeat("o", 2*blockSize))
+		must(t, f.Truncate(size))
+		f.(*memHandle).FailSync()
+		must(t, f.Sync())
+		must(t, f.Truncate(2*blockSize))
+		must(t, f.Sync())
+		want := strings.Repeat("o", int(size)) + strings.Repeat("\x00", 2*blockSize-int(size))
+		if got := contentOf(t, m.CrashClone(CrashOptions{}), "/a"); got != want {
+			t.Errorf("cut at %d: bytes that were cut off came back", size)
+		}
+	}
+}
+
 func TestSameSeedGivesTheSameClone(t *testing.T) {
 	m := NewMem()
 	for i := range 20 {

@@ -88,12 +88,17 @@ func (f *memFile) copyBlock(number int64) []byte {
 func (f *memFile) settle() {
 	var lost map[int64]*diskBlock
 	for number, block := range f.disk.blocks {
-		if block.lost && number*blockSize < f.size {
-			if lost == nil {
-				lost = map[int64]*diskBlock{}
-			}
-			lost[number] = block
+		left := f.size - number*blockSize
+		if !block.lost || left <= 0 {
+			continue
 		}
+		if left < int64(len(block.old)) {
+			clear(block.old[left:]) // cut off, and the cut is on disk now
+		}
+		if lost == nil {
+			lost = map[int64]*diskBlock{}
+		}
+		lost[number] = block
 	}
 	f.disk = diskState{size: f.size, low: f.size, blocks: lost}
 }

@@ -14,28 +14,24 @@ func eachMem(t *testing.T, test func(t *testing.T, m *Mem)) {
 	t.Run("volatile", func(t *testing.T) { test(t, NewVolatile()) })
 }
 
-func wantSize(t *testing.T, f File, want int64) {
-	t.Helper()
-	if got, err := f.Size(); err != nil || got != want {
-		t.Errorf("Size: %d, %v; want %d", got, err, want)
-	}
-}
-
 func TestAFullDiskTakesWhatFits(t *testing.T) {
 	eachMem(t, func(t *testing.T, m *Mem) {
 		m.SetCapacity(100_000)
 		f := create(t, m, "/a", strings.Repeat("x", 99_990))
-		n, err := f.WriteAt([]byte(strings.Repeat("y", 70_000)), 99_980)
+		n, err := f.WriteAt([]byte("y"), 200_000)
+		if n != 0 {
+			t.Errorf("wrote %d bytes far beyond the end", n)
+		}
+		wantErr(t, "WriteAt beyond", err, syscall.ENOSPC)
+		wantErr(t, "Truncate", f.Truncate(100_001), syscall.ENOSPC)
+		wantErr(t, "Reserve", f.Reserve(0, 100_001), syscall.ENOSPC)
+		wantSize(t, f, 99_990) // and what failed has taken no space
+		n, err = f.WriteAt([]byte(strings.Repeat("y", 70_000)), 99_980)
 		if n != 20 {
 			t.Errorf("wrote %d bytes, 20 fit", n)
 		}
 		wantErr(t, "WriteAt", err, syscall.ENOSPC)
 		wantSize(t, f, 100_000)
-		n, err = f.WriteAt([]byte("y"), 200_000)
-		if n != 0 {
-			t.Errorf("wrote %d bytes far beyond the end", n)
-		}
-		wantErr(t, "WriteAt beyond", err, syscall.ENOSPC)
 		wantErr(t, "Truncate", f.Truncate(100_001), syscall.ENOSPC)
 		wantErr(t, "Reserve", f.Reserve(0, 100_001), syscall.ENOSPC)
 		wantSize(t, f, 100_000)
