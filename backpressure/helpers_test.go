@@ -2,6 +2,7 @@ package backpressure
 
 import (
 	"flag"
+	"runtime"
 	"testing"
 	"time"
 
@@ -52,6 +53,28 @@ func newQueue(t *testing.T, opts Options) *Queue[job] {
 		t.Fatal(err)
 	}
 	return q
+}
+
+// waitFor spins until cond holds. It gives up shortly before the deadline of the
+// test run, or after a minute where there is none.
+func waitFor(t *testing.T, cond func() bool) {
+	t.Helper()
+	for i := 0; i < 1000; i++ {
+		if cond() {
+			return
+		}
+	}
+	limit := time.Now().Add(time.Minute)
+	if d, ok := t.Deadline(); ok && d.Before(limit) {
+		limit = d.Add(-time.Until(d) / 10)
+	}
+	for !cond() {
+		if time.Now().After(limit) {
+			stacks := make([]byte, 1<<16)
+			t.Fatalf("waited in vain\n%s", stacks[:runtime.Stack(stacks, true)])
+		}
+		runtime.Gosched()
+	}
 }
 
 // drain takes everything that comes until q is drained, and returns it in order.

@@ -3,6 +3,7 @@ package backpressure
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 )
@@ -25,12 +26,16 @@ func TestOnlyAParkedDrainerIsWoken(t *testing.T) {
 	if q.Park() {
 		t.Error("parked with an item queued")
 	}
-	q.Take(nil, 1, 1)
+	q.TryPut(one(0, 1))
+	if awake(q) {
+		t.Error("woken though Park had said not to wait")
+	}
+	q.Take(nil, 2, 2)
 	if !q.Park() {
 		t.Fatal("did not park with nothing queued")
 	}
-	q.TryPut(one(0, 1))
 	q.TryPut(one(0, 2))
+	q.TryPut(one(0, 3))
 	if !awake(q) {
 		t.Error("not woken by the first item")
 	}
@@ -98,42 +103,57 @@ func TestCloseRefusesItemsAndKeepsTheQueuedOnes(t *testing.T) {
 	}
 }
 
-// The producer waits for each item to come out before it puts the next, so that
-// the drainer parks all the time and one lost wake-up ends it. In a bubble, a hang
-// is a deadlock that is reported at once.
+func TestParkAnnouncesItselfBeforeItLooks(t *testing.T) {
+	q := newQueue(t, Options{})
+	q.mu.Lock() // holds Park up where it looks
+	parked := make(chan bool)
+	go func() { parked <- q.Park() }()
+	waitFor(t, q.parked.Load)
+	if err := q.TryPut(one(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if !awake(q) {
+		t.Error("an item that came while Park was looking did not wake it")
+	}
+	q.mu.Unlock()
+	if <-parked {
+		t.Error("parked with an item queued")
+	}
+}
+
+// The producer puts the next item when the last has come out, a little later each
+// time, so that it meets the drainer at every point of its way to the wait. Both
+// spin rather than block where they can, because the instants of interest are a few
+// nanoseconds long.
 func TestNoWakeUpIsLostBetweenAProducerAndAParkingDrainer(t *testing.T) {
-	const items = 50_000
-	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(t, Options{})
-		out := make(chan job)
-		go func() {
-			defer close(out)
-			var batch []job
-			for {
-				if batch = q.Take(batch[:0], 8, 8); len(batch) > 0 {
-					for _, j := range batch {
-						out <- j
-					}
-				} else if q.Drained() {
-					return
-				} else if q.Park() {
-					<-q.Wake()
-				}
-			}
-		}()
-		for n := range items {
-			if err := q.TryPut(one(0, n)); err != nil {
-				t.Fatal(err)
-			}
-			if got := <-out; got.n != n {
-				t.Fatalf("got item %d, want %d", got.n, n)
+	const items = 100_000
+	q := newQueue(t, Options{})
+	var taken atomic.Int64
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		var batch []job
+		for {
+			if batch = q.Take(batch[:0], 8, 8); len(batch) > 0 {
+				taken.Add(int64(len(batch)))
+			} else if q.Drained() {
+				return
+			} else if q.Park() {
+				<-q.Wake()
 			}
 		}
-		q.Close()
-		if _, ok := <-out; ok {
-			t.Error("an item too many")
+	}()
+	for n := range items {
+		for delay := n % 256; delay > 0; delay-- {
+			q.parked.Load()
 		}
-	})
+		if err := q.TryPut(one(0, n)); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, func() bool { return taken.Load() == int64(n+1) })
+	}
+	q.Close()
+	<-drained
 }
 
 func TestCloseAgainstProducersLosesNothingThatWasAccepted(t *testing.T) {

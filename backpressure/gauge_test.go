@@ -1,0 +1,56 @@
+package backpressure
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// With room for one record, the gauge is a lock that is tried.
+func TestGaugeNeverAdmitsTwoWhereOneFits(t *testing.T) {
+	const goroutines, each = 4, 100_000
+	g := gauge{maxRecords: 1, maxBytes: 100}
+	w := pack(1, 1)
+	var inside atomic.Int32
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for range each {
+				if !g.claim(w, waitingBit) {
+					continue
+				}
+				if n := inside.Add(1); n != 1 {
+					t.Errorf("%d inside", n)
+				}
+				inside.Add(-1)
+				g.release(w)
+			}
+		})
+	}
+	wg.Wait()
+	if g.word.Load() != 0 {
+		t.Errorf("gauge %#x at the end", g.word.Load())
+	}
+}
+
+func TestGaugeKeepsRecordsBytesAndFlagApart(t *testing.T) {
+	g := gauge{maxRecords: LargestMaxRecords, maxBytes: LargestMaxBytes}
+	all := pack(LargestMaxRecords, LargestMaxBytes)
+	if !g.claim(all, waitingBit) {
+		t.Fatal("the largest limits do not hold their own weight")
+	}
+	g.setWaiting()
+	if got, want := g.held().weight(), (Weight{LargestMaxRecords, LargestMaxBytes}); got != want {
+		t.Errorf("held %+v, want %+v", got, want)
+	}
+	if !g.release(all) {
+		t.Error("release does not see the flag")
+	}
+	if g.claim(pack(1, 0), waitingBit) {
+		t.Error("claimed past the flag")
+	}
+	g.clearWaiting()
+	if g.word.Load() != 0 {
+		t.Errorf("gauge %#x at the end", g.word.Load())
+	}
+}
