@@ -1,0 +1,406 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+
+	"github.com/braid-go/braid/internal/vfs"
+)
+
+// found is what scanning an active segment has found.
+type found struct {
+	frames []foundFrame
+	holes  []hole // where no valid frame is, between valid ones or before the first
+	end    mark   // behind the last valid frame
+	size   int64  // of the file
+	proven int64  // the highest durableThrough of a frame
+	header error  // what is wrong with the segment's header
+	gone   error  // the file itself is missing
+}
+
+// foundFrame is a valid frame in the segment.
+type foundFrame struct {
+	FrameHeader
+	pos int64
+}
+
+// hole is a range of the file without a valid frame, and the offsets that are lost there.
+type hole struct {
+	from, next int64 // offsets; next is where the frame behind says that its predecessor ended, or its own base
+	pos, len   int64
+	reason     string
+	behind     int // index in frames of the frame behind
+}
+
+// scan reads the whole active segment.
+func (l *Log) scan(s *segment) (*found, error) {
+	r := &found{end: mark{s.base, segmentHeaderSize}}
+	f, err := l.cfg.FS.Open(l.cfg.path(s.name()))
+	if errors.Is(err, fs.ErrNotExist) {
+		r.gone = err
+		return r, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if r.size, err = f.Size(); err != nil {
+		return nil, err
+	}
+	sc := l.scanner(f, r.size)
+	b, err := sc.bytes(0, segmentHeaderSize)
+	if err != nil {
+		return nil, err
+	}
+	r.header = l.checkHeader(s, b)
+	return r, l.scanFrames(sc, r)
+}
+
+// checkHeader says what is wrong with the header of a segment.
+func (l *Log) checkHeader(s *segment, b []byte) error {
+	h, err := decodeSegmentHeader(b)
+	if err != nil {
+		return err
+	}
+	want := segmentHeader{Birth: l.birth, Salt: l.salt, Base: s.base, Unique: s.unique}
+	want.Birth.Parents = nil
+	if h.Salt != want.Salt || h.Base != want.Base || h.Unique != want.Unique || !h.Birth.equal(&want.Birth) {
+		return fmt.Errorf("segment header %+v is not this segment's %+v", h, want)
+	}
+	return nil
+}
+
+// scanFrames collects the frames from the first position on. Where there is none it looks for the next with a
+// rising offset.
+func (l *Log) scanFrames(sc *scanner, r *found) error {
+	for {
+		at := r.end.pos
+		h, _, bad, err := sc.frame(at)
+		if err == nil && bad == nil && (h.Base < r.end.off || h.PrevEnd < r.end.off) {
+			bad = fmt.Errorf("a frame of offset %d behind %d, where %d is expected", h.Base, h.PrevEnd, r.end.off)
+		}
+		reason := bad
+		if err == nil && bad != nil {
+			var ok bool
+			if at, h, ok, err = sc.find(at+1, r.end.off); err == nil && !ok {
+				return nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if reason != nil || h.PrevEnd != r.end.off {
+			if reason == nil {
+				reason = fmt.Errorf("frames between are missing")
+			}
+			next := h.PrevEnd
+			if next <= r.end.off {
+				next = h.Base
+			}
+			r.holes = append(r.holes, hole{from: r.end.off, next: next, pos: r.end.pos, len: at - r.end.pos, reason: reason.Error(), behind: len(r.frames)})
+		}
+		r.frames = append(r.frames, foundFrame{h, at})
+		r.proven = max(r.proven, h.DurableThrough)
+		r.end = mark{h.End(), at + int64(h.Size())}
+	}
+}
+
+// Open opens a log for writing. want, if not nil, must be the log's birth certificate. After an
+// unclean stop it is brought in order first; the report tells. Damage to single frames does
+// not keep it from opening.
+func Open(cfg Config, want *Birth, proof Proof) (*Log, *Report, error) {
+	cfg = cfg.withDefaults()
+	m, err := openManifest(&cfg, want)
+	if err != nil {
+		return nil, nil, wrap(err, "open log %s", cfg.Dir)
+	}
+	l := newLog(cfg, m)
+	l.adopt(m)
+	report := &Report{}
+	if err := l.recover(m, proof, report); err != nil {
+		return nil, nil, wrap(err, "open log %s", cfg.Dir)
+	}
+	return l, report, nil
+}
+
+func openManifest(cfg *Config, want *Birth) (*manifest, error) {
+	if _, err := cfg.FS.Stat(cfg.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, &MissingDataError{Dir: path.Dir(cfg.Dir), File: path.Base(cfg.Dir), Reason: "the log's directory is gone"}
+	}
+	m, err := readManifest(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if want != nil && !want.equal(&m.birth) {
+		return nil, &CorruptError{Dir: cfg.Dir, File: manifestName, Len: -1,
+			Reason: fmt.Sprintf("this is the log of %+v, not of %+v", m.birth, *want)}
+	}
+	return m, nil
+}
+
+// verdict is what recovery decides about the active segment.
+type verdict struct {
+	proven  int64 // every offset below had been durable
+	kept    int   // frames[:kept] stay in the log
+	stay    int   // frames[:stay] are proven and stay where they are
+	cut     mark  // where the frames that stay end
+	torn    int64 // what lies from here on in the file, up to its last byte that is not zero, is no part of the log
+	end     int64 // the offset behind everything that is kept, or lost though it was proven
+	problem []error
+}
+
+// judge divides what was found: what is proven, what is whole but unproven, what is lost though it was proven, and what
+// nothing proves.
+//
+// A hole below the proven point held records that were durable: that is damage, and what follows stays readable. A hole
+// at or above it may be a write that the crash has cut; nothing behind it can have been acknowledged, since acknowledging needs a sync that
+// covers all before it, and a later frame would say so. So the log ends there.
+func (l *Log) judge(s *segment, r *found, proven int64) verdict {
+	v := verdict{proven: max(proven, r.proven, s.base), kept: len(r.frames), torn: r.end.pos}
+	end := r.end
+	for _, h := range r.holes {
+		if h.from >= v.proven {
+			v.kept, v.torn, end = h.behind, h.pos, mark{h.from, h.pos}
+			break
+		}
+		v.problem = append(v.problem, l.corrupt(s, h.pos, h.len, h.from, h.next, h.reason))
+	}
+	v.end = max(end.off, v.proven)
+	if end.off < v.proven {
+		v.problem = append(v.problem, l.lostEnd(s, r, end, v.proven))
+	}
+	v.cut = mark{s.base, segmentHeaderSize}
+	for v.stay < v.kept && r.frames[v.stay].End() <= v.proven {
+		f := r.frames[v.stay]
+		v.cut = mark{f.End(), f.pos + int64(f.Size())}
+		v.stay++
+	}
+	return v
+}
+
+// lostEnd reports that proven records are missing from the end of the active segment.
+func (l *Log) lostEnd(s *segment, r *found, end mark, next int64) error {
+	if r.gone != nil || r.size <= end.pos {
+		return &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: end.off, Next: next, Reason: "the segment is too short"}
+	}
+	return l.corrupt(s, end.pos, r.size-end.pos, end.off, next, "records that were durable are not there")
+}
+
+func (l *Log) corrupt(s *segment, pos, length, from, next int64, reason string) error {
+	return &CorruptError{Dir: l.cfg.Dir, File: s.name(), Pos: pos, Len: length, From: from, Next: next, Reason: reason}
+}
+
+// recover brings a log in order that is being opened.
+func (l *Log) recover(m *manifest, proof Proof, report *Report) error {
+	active := l.segments[len(l.segments)-1]
+	r, err := l.scan(active)
+	if err != nil {
+		return err
+	}
+	if errors.Is(r.header, ErrVersion) {
+		return r.header
+	}
+	if err := l.sweep(m, r, report); err != nil {
+		return err
+	}
+	report.Problems = append(report.Problems, l.checkSealed()...)
+	v := l.judge(active, r, max(m.durable, proof.Durable))
+	report.Problems = append(report.Problems, v.problem...)
+	if r.header != nil && r.gone == nil {
+		report.Problems = append(report.Problems, l.corrupt(active, 0, segmentHeaderSize, active.base, active.base, r.header.Error()))
+	}
+	next := max(v.end, proof.MinNext)
+	report.GapFrom, report.GapNext = v.end, next
+	torn, err := l.tornBytes(active, v.torn, r.size)
+	if err != nil {
+		return err
+	}
+	lastAppend := l.lastAppendOf(r, v.kept)
+	if sound := r.header == nil && r.gone == nil; sound && len(torn) == 0 && v.stay == len(r.frames) && v.end == v.cut.off {
+		for _, f := range r.frames {
+			active.index.add(f.Base, f.pos, f.MaxTime)
+		}
+		l.startWriting(m.nextUnique, v.cut, next, lastAppend)
+		return nil
+	}
+	report.Recovered = true
+	if len(torn) > 0 {
+		if err := l.keepTorn(active, torn, v, report); err != nil {
+			return err
+		}
+	}
+	return l.continueInNewSegment(m, r, v, next, lastAppend, report)
+}
+
+// lastAppendOf returns the latest append time that the log knows.
+func (l *Log) lastAppendOf(r *found, kept int) int64 {
+	var t int64
+	for _, s := range l.segments {
+		t = max(t, s.lastAppend)
+	}
+	for _, f := range r.frames[:kept] {
+		t = max(t, f.AppendTime)
+	}
+	return t
+}
+
+// checkSealed reports sealed segments that are gone or too short.
+func (l *Log) checkSealed() []error {
+	var problems []error
+	for _, s := range l.segments[:len(l.segments)-1] {
+		info, err := l.cfg.FS.Stat(l.cfg.path(s.name()))
+		switch {
+		case err != nil:
+			problems = append(problems, &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: s.base, Next: s.end, Reason: err.Error()})
+		case info.Size() < s.size:
+			problems = append(problems, &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: s.base, Next: s.end,
+				Reason: fmt.Sprintf("%d bytes instead of %d; what is there stays readable", info.Size(), s.size)})
+		}
+	}
+	return problems
+}
+
+// tornBytes returns what lies in the file from pos on, without the zeros at its end.
+func (l *Log) tornBytes(s *segment, pos, size int64) ([]byte, error) {
+	if size <= pos {
+		return nil, nil
+	}
+	f, err := l.cfg.FS.Open(l.cfg.path(s.name()))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	end, err := l.scanner(f, size).contentEnd(pos)
+	if err != nil || end == pos {
+		return nil, err
+	}
+	b := make([]byte, end-pos)
+	if _, err := f.ReadAt(b, pos); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// keepTorn saves the tail that nothing proves in a file of its own, once.
+func (l *Log) keepTorn(s *segment, torn []byte, v verdict, report *Report) error {
+	from := v.end
+	for i := 0; ; i++ {
+		name := s.name() + tornSuffix
+		if i > 0 {
+			name = fmt.Sprintf("%s-%d", name, i)
+		}
+		old, err := vfs.ReadFile(l.cfg.FS, l.cfg.path(name), int64(len(torn)))
+		if err == nil && slices.Equal(old, torn) { // an earlier recovery got this far
+			report.Torn = append(report.Torn, TornTail{File: name, From: from, Bytes: int64(len(torn))})
+			return nil
+		}
+		if err == nil || errors.Is(err, vfs.ErrTooLarge) {
+			continue
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		report.Torn = append(report.Torn, TornTail{File: name, From: from, Bytes: int64(len(torn))})
+		return wrap(vfs.WriteFileAtomic(l.cfg.FS, l.cfg.path(name), torn), "keep the torn tail")
+	}
+}
+
+// continueInNewSegment seals the active segment behind what is proven and writes what is whole but unproven anew, since
+// an earlier sync of it may have failed and left it in the page cache only. Until the manifest is
+// switched nothing has changed, and a recovery that is cut short begins again from the same state.
+func (l *Log) continueInNewSegment(m *manifest, r *found, v verdict, next, lastAppend int64, report *Report) error {
+	old := l.segments[len(l.segments)-1]
+	rewrite := r.frames[v.stay:v.kept]
+	base := next
+	if len(rewrite) > 0 {
+		base = rewrite[0].Base
+	}
+	fresh := &segment{base: base, unique: m.nextUnique, index: &index{bytes: l.cfg.IndexBytes, maxTime: minTime}}
+	end, err := l.copyFrames(old, fresh, rewrite)
+	if err != nil {
+		return err
+	}
+	end.off = v.end
+	report.Rewritten, report.RewrittenBytes = len(rewrite), end.pos-segmentHeaderSize
+	segments := slices.Clone(l.segments[:len(l.segments)-1])
+	sealedEnd := v.end
+	if len(rewrite) > 0 {
+		sealedEnd = rewrite[0].PrevEnd
+	}
+	if r.gone == nil || sealedEnd > old.base { // else it is gone, and nothing with it
+		segments = append(segments, l.sealFound(old, r.frames[:v.stay], v.cut, sealedEnd))
+	}
+	segments = append(segments, fresh)
+	after := &manifest{birth: m.birth, salt: m.salt, nextUnique: m.nextUnique + 1, durable: v.end, segments: l.entries(segments)}
+	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil {
+		return err
+	}
+	if err := writeManifest(&l.cfg, after); err != nil {
+		return err
+	}
+	l.adoptRecovered(segments)
+	l.startWriting(after.nextUnique, end, next, lastAppend)
+	return nil
+}
+
+// sealFound returns the segment as it is once it is sealed behind the frames that stay in it.
+func (l *Log) sealFound(s *segment, stay []foundFrame, cut mark, end int64) *segment {
+	x := &index{bytes: l.cfg.IndexBytes, maxTime: minTime}
+	sealed := &segment{base: s.base, unique: s.unique, sealed: true, size: cut.pos, end: end, maxTime: minTime, index: x}
+	for _, f := range stay {
+		x.add(f.Base, f.pos, f.MaxTime)
+		sealed.lastAppend = max(sealed.lastAppend, f.AppendTime)
+	}
+	sealed.maxTime = x.maxTime
+	sealed.indexSum = writeIndex(&l.cfg, sealed)
+	return sealed
+}
+
+// adoptRecovered takes over the segments that recovery has made.
+func (l *Log) adoptRecovered(segments []*segment) {
+	l.segments = segments
+	var bytes int64
+	for _, s := range segments {
+		bytes += s.size
+	}
+	l.bytes.Store(bytes)
+	l.start.Store(segments[0].base)
+}
+
+// copyFrames makes the fresh segment with the frames of another, byte by byte, and syncs it.
+func (l *Log) copyFrames(from, to *segment, frames []foundFrame) (mark, error) {
+	end := mark{to.base, segmentHeaderSize}
+	dst, err := createSegment(&l.cfg, segmentHeader{Birth: l.birth, Salt: l.salt, Base: to.base, Unique: to.unique})
+	if err != nil {
+		return end, err
+	}
+	defer dst.Close()
+	if len(frames) == 0 {
+		return end, nil
+	}
+	src, err := l.cfg.FS.Open(l.cfg.path(from.name()))
+	if err != nil {
+		return end, err
+	}
+	defer src.Close()
+	last := frames[len(frames)-1]
+	sc := l.scanner(src, last.pos+int64(last.Size()))
+	for _, f := range frames {
+		h, b, bad, err := sc.frame(f.pos)
+		if err == nil {
+			err = bad // it was right a moment ago
+		}
+		if err != nil {
+			return end, err
+		}
+		if _, err := dst.WriteAt(b, end.pos); err != nil {
+			return end, wrap(err, "write recovered frames")
+		}
+		to.index.add(h.Base, end.pos, h.MaxTime)
+		end = mark{h.End(), end.pos + int64(len(b))}
+	}
+	return end, wrap(dst.Sync(), "sync recovered frames")
+}

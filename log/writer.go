@@ -1,0 +1,443 @@
+package log
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"github.com/braid-go/braid/internal/vfs"
+)
+
+const (
+	// Zero-filled space is made ahead in stretches that begin small, so that a log with a few
+	// records stays small, and double.
+	firstStretch = 64 << 10
+	maxZeroed    = 4 << 20
+	maxReserved  = 8 << 20
+	// A write of this size or more just extends the file: writing it twice would
+	// cost more than the metadata that its sync has to write.
+	largeWrite = 64 << 10
+)
+
+// zeros is what space is filled with.
+var zeros [256 << 10]byte
+
+// writer is the writing goroutine's view of the active segment. Its file changes only with the gate held.
+type writer struct {
+	nextUnique uint32
+	file       vfs.File // nil until the first write, and after Release
+	end        mark     // behind the last frame written
+	zeroed     int64    // the file is zero-filled, durably, up to here
+	reserved   int64    // space is reserved up to here
+	stretch    int64    // how much was made ahead last
+	lastAppend int64    // append time of the last frame
+	marked     int64    // the durable end that the manifest knows
+	written    mark     // end, for Sync: guarded by Log.mu
+}
+
+// Begin prepares a builder for the log.
+func (l *Log) Begin(b *Builder) { b.Reset(l.salt) }
+
+// Meta returns what the next frame behind those in b has to say: the caller sets the codec, and may raise
+// Base to declare a gap.
+func (l *Log) Meta(b *Builder) FrameMeta {
+	m := FrameMeta{
+		Base: l.next.Load(), PrevEnd: l.w.end.off,
+		AppendTime:     max(l.cfg.Now().UnixNano(), l.w.lastAppend),
+		DurableThrough: l.durable.Load(), Partition: l.birth.PartitionID, Weak: l.cfg.Mode != ModeFsync,
+	}
+	if frames := b.Frames(); len(frames) > 0 {
+		last := frames[len(frames)-1]
+		m.Base, m.PrevEnd, m.AppendTime = last.End, last.End, max(m.AppendTime, last.AppendTime)
+	}
+	return m
+}
+
+// Write writes all frames of b, which were begun with Meta, into one segment. On nil they are written, and in the weaker modes
+// visible. On ErrNoSpace nothing of them is stored and the log goes on. Any other error is a
+// *FailedError and stays.
+func (l *Log) Write(b *Builder) error {
+	data, frames := b.Bytes(), b.Frames()
+	if len(data) == 0 {
+		return nil
+	}
+	if err := l.writable(); err != nil {
+		return err
+	}
+	if l.w.end.pos > segmentHeaderSize && l.w.end.pos+int64(len(data)) > l.segBytes.Load() {
+		if err := l.roll(frames[0].Base); err != nil {
+			return err
+		}
+	}
+	if err := l.openActive(); err != nil {
+		return err
+	}
+	if err := l.makeRoom(int64(len(data))); err != nil {
+		return err
+	}
+	if n, err := l.w.file.WriteAt(data, l.w.end.pos); err != nil {
+		return l.writeFailed(n, err)
+	}
+	l.wrote(frames, int64(len(data)))
+	return nil
+}
+
+func (l *Log) writable() error {
+	if l.readOnly {
+		return ErrReadOnly
+	}
+	l.mu.RLock()
+	closed := l.closed
+	l.mu.RUnlock()
+	if closed {
+		return ErrClosed
+	}
+	return l.Err()
+}
+
+// wrote takes note of frames that are in the file.
+func (l *Log) wrote(frames []FrameInfo, size int64) {
+	l.mu.RLock()
+	active := l.segments[len(l.segments)-1]
+	l.mu.RUnlock()
+	active.mu.Lock()
+	for i := range frames {
+		f := &frames[i]
+		active.index.add(f.Base, l.w.end.pos+int64(f.Pos), f.MaxTime)
+	}
+	active.mu.Unlock()
+	last := &frames[len(frames)-1]
+	l.w.end = mark{last.End, l.w.end.pos + size}
+	l.w.lastAppend = last.AppendTime
+	l.w.zeroed = max(l.w.zeroed, l.w.end.pos)
+	l.next.Store(last.End)
+	l.mu.Lock()
+	l.w.written = l.w.end
+	l.mu.Unlock()
+	if l.cfg.Mode != ModeFsync {
+		l.show(l.w.end)
+	}
+}
+
+// writeFailed decides what a failed write means. For want of space n bytes may have been written all the same, and with them
+// whole frames, whose records the caller is told are not stored: they are overwritten, so that no
+// recovery can find them. The space for that is there.
+func (l *Log) writeFailed(n int, err error) error {
+	if !errors.Is(err, syscall.ENOSPC) {
+		return l.fail(wrap(err, "write"))
+	}
+	for at := 0; at < n; at += len(zeros) {
+		if _, err := l.w.file.WriteAt(zeros[:min(len(zeros), n-at)], l.w.end.pos+int64(at)); err != nil {
+			return l.fail(wrap(err, "take back a short write"))
+		}
+	}
+	return noSpace(err)
+}
+
+func noSpace(err error) error { return fmt.Errorf("%w: %w", ErrNoSpace, err) }
+
+// openActive opens the active segment for writing.
+func (l *Log) openActive() error {
+	if l.w.file != nil {
+		return nil
+	}
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	return l.openFile()
+}
+
+// openFile is openActive with the gate held.
+func (l *Log) openFile() error {
+	if l.w.file != nil {
+		return nil
+	}
+	active := l.segments[len(l.segments)-1]
+	f, err := l.cfg.FS.OpenReadWrite(l.cfg.path(active.name()))
+	if err != nil {
+		return l.fail(wrap(err, "open the active segment"))
+	}
+	l.w.file = f
+	return nil
+}
+
+// makeRoom sees to it that n bytes can be written at the end, so that a full disk shows before a frame is
+// begun. In ModeFsync small writes find space that is filled with zeros and synced: overwriting it leaves
+// fdatasync no metadata to write.
+func (l *Log) makeRoom(n int64) error {
+	need := l.w.end.pos + n
+	if l.cfg.Mode == ModeFsync && n < largeWrite {
+		if need > l.w.zeroed {
+			return l.zeroFill(need)
+		}
+		return nil
+	}
+	if need <= max(l.w.reserved, l.w.zeroed) {
+		return nil
+	}
+	size := l.nextStretch(n, maxReserved)
+	if err := l.w.file.Reserve(l.w.end.pos, size); err != nil {
+		if errors.Is(err, syscall.ENOSPC) {
+			return noSpace(err)
+		}
+		return l.fail(wrap(err, "reserve space"))
+	}
+	l.w.reserved = l.w.end.pos + size
+	return nil
+}
+
+// nextStretch returns how much space to make ahead: at least n.
+func (l *Log) nextStretch(n, most int64) int64 {
+	l.w.stretch = min(max(2*l.w.stretch, firstStretch), most)
+	room := l.segBytes.Load() - l.w.end.pos // beyond, nothing small will come
+	return max(min(l.w.stretch, room), n)
+}
+
+func (l *Log) zeroFill(need int64) error {
+	from := max(l.w.zeroed, l.w.end.pos)
+	to := max(need, l.w.end.pos+l.nextStretch(need-l.w.end.pos, maxZeroed))
+	for at := from; at < to; at += int64(len(zeros)) {
+		if _, err := l.w.file.WriteAt(zeros[:min(int64(len(zeros)), to-at)], at); err != nil {
+			if errors.Is(err, syscall.ENOSPC) {
+				return noSpace(err)
+			}
+			return l.fail(wrap(err, "fill with zeros"))
+		}
+	}
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if err := l.w.file.Datasync(); err != nil {
+		return l.fail(wrap(err, "sync zeros"))
+	}
+	l.w.zeroed = to
+	return nil
+}
+
+// Sync makes durable what has been written before it was called, and in ModeFsync visible. An error is a *FailedError and
+// stays: what a failed sync has left behind nobody knows, so it is never tried again. It may be called from any
+// goroutine; where nothing is to be done it does nothing.
+func (l *Log) Sync() error {
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	return l.sync()
+}
+
+// sync is Sync with the gate held.
+func (l *Log) sync() error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	l.mu.RLock()
+	written := l.w.written
+	l.mu.RUnlock()
+	if written.off <= l.durable.Load() || l.w.file == nil {
+		return nil
+	}
+	if err := l.w.file.Datasync(); err != nil {
+		return l.fail(wrap(err, "sync"))
+	}
+	l.becameDurable(written)
+	return nil
+}
+
+func (l *Log) becameDurable(m mark) {
+	l.durable.Store(m.off)
+	if l.cfg.Mode == ModeFsync {
+		l.show(m)
+	}
+}
+
+// roll ends the active segment and begins the next one, whose first frame will have the offset base.
+//
+// A crash between any two steps leaves either the old manifest, under which the old segment is still active
+// and the new file, which has no frame, is unknown; or the new one, written when
+// both files are as it says. No frame goes into the new segment before its manifest is durable.
+func (l *Log) roll(base int64) error {
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	if err := l.openFile(); err != nil {
+		return err
+	}
+	unique := l.w.nextUnique
+	l.w.nextUnique++
+	f, err := createSegment(&l.cfg, segmentHeader{Birth: l.birth, Salt: l.salt, Base: base, Unique: unique})
+	if err != nil {
+		if errors.Is(err, syscall.ENOSPC) {
+			return noSpace(err)
+		}
+		return l.fail(err)
+	}
+	old, err := l.seal()
+	if err == nil {
+		err = l.switchTo(old, &segment{base: base, unique: unique, index: &index{bytes: l.cfg.IndexBytes, maxTime: minTime}})
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	err = l.w.file.Close()
+	l.w.file, l.w.zeroed, l.w.reserved, l.w.stretch = f, segmentHeaderSize, segmentHeaderSize, 0
+	if err != nil {
+		return l.fail(wrap(err, "close the old segment"))
+	}
+	return nil
+}
+
+// seal gives space made ahead back, syncs the active segment, unless nothing is to be synced, and writes its index. It
+// returns the segment as it is from now on.
+func (l *Log) seal() (*segment, error) {
+	if err := l.Err(); err != nil {
+		return nil, err
+	}
+	if err := l.w.file.Truncate(l.w.end.pos); err != nil {
+		return nil, l.fail(wrap(err, "truncate"))
+	}
+	l.w.zeroed, l.w.reserved = l.w.end.pos, l.w.end.pos
+	if l.cfg.Mode != ModeOS {
+		if err := l.w.file.Datasync(); err != nil {
+			return nil, l.fail(wrap(err, "sync"))
+		}
+		l.becameDurable(l.w.end)
+	}
+	active := l.segments[len(l.segments)-1]
+	sum := writeIndex(&l.cfg, active)
+	active.mu.Lock()
+	x := active.index
+	active.mu.Unlock()
+	return &segment{
+		base: active.base, unique: active.unique, sealed: true, size: l.w.end.pos, end: l.w.end.off,
+		maxTime: x.maxTime, lastAppend: l.w.lastAppend, indexSum: sum, // the index is loaded again if it is needed
+	}, nil
+}
+
+// switchTo makes fresh the active segment behind old, on disk and then here.
+func (l *Log) switchTo(old, fresh *segment) error {
+	segments := append(slices.Clone(l.segments[:len(l.segments)-1]), old, fresh)
+	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil { // the new name, before the manifest that needs it
+		return l.fail(wrap(err, "sync directory"))
+	}
+	if err := l.writeManifest(segments); err != nil {
+		return err
+	}
+	l.w.end.pos = segmentHeaderSize
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bytes.Add(old.size)
+	l.segments = segments
+	l.visible.pos = segmentHeaderSize
+	l.w.written.pos = segmentHeaderSize
+	return nil
+}
+
+// writeManifest writes the manifest for a list of segments. The caller holds the gate.
+func (l *Log) writeManifest(segments []*segment) error {
+	m := &manifest{
+		birth: l.birth, salt: l.salt, nextUnique: l.w.nextUnique, durable: l.durable.Load(), segments: l.entries(segments),
+	}
+	if err := writeManifest(&l.cfg, m); err != nil {
+		if errors.Is(err, syscall.ENOSPC) && !l.manifestIs(m) {
+			return noSpace(err)
+		}
+		return l.fail(err)
+	}
+	l.w.marked = m.durable
+	return nil
+}
+
+// manifestIs reports whether the manifest on disk is, or may be, m.
+func (l *Log) manifestIs(m *manifest) bool {
+	b, err := vfs.ReadFile(l.cfg.FS, l.cfg.path(manifestName), maxManifest)
+	return err != nil || bytes.Equal(b, m.encode())
+}
+
+// Mark records in the manifest how far the log is durable, so that no crash from now on can put that
+// into doubt. To be called when the log has been idle for a while; where nothing is new it does nothing.
+func (l *Log) Mark() error {
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if l.w.marked == l.durable.Load() {
+		return nil
+	}
+	return l.writeManifest(l.segments)
+}
+
+// Release makes an idle log cheap: it syncs (not in ModeOS), marks, and closes the file. The
+// next Write opens it again.
+func (l *Log) Release() error {
+	if l.w.file == nil {
+		return nil
+	}
+	if l.cfg.Mode != ModeOS {
+		if err := l.Sync(); err != nil {
+			return err
+		}
+		if err := l.Mark(); err != nil {
+			return err
+		}
+	}
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	f := l.w.file
+	l.w.file, l.w.reserved, l.w.stretch = nil, 0, 0
+	if err := f.Close(); err != nil {
+		return l.fail(wrap(err, "close the active segment"))
+	}
+	return nil
+}
+
+// Close syncs, in every mode, records that everything is durable, and closes all files. Readers get ErrClosed.
+// A log that has failed is closed without either, and Close returns nil: the failure has been
+// told. Closing again does nothing.
+func (l *Log) Close() error {
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+	defer l.listeners.notify()
+	if l.readOnly || l.Err() != nil {
+		return l.closeFile()
+	}
+	err := l.closeCleanly()
+	return errors.Join(err, l.closeFile())
+}
+
+func (l *Log) closeCleanly() error {
+	if l.w.file != nil && l.w.zeroed != l.w.end.pos {
+		if err := l.w.file.Truncate(l.w.end.pos); err != nil {
+			return l.fail(wrap(err, "truncate"))
+		}
+	}
+	if l.w.written.off > l.durable.Load() { // the file was released unsynced in ModeOS
+		if err := l.openFile(); err != nil {
+			return err
+		}
+	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	if l.w.marked == l.durable.Load() {
+		return nil
+	}
+	return l.writeManifest(l.segments)
+}
+
+func (l *Log) closeFile() error {
+	if l.w.file == nil {
+		return nil
+	}
+	f := l.w.file
+	l.w.file = nil
+	return wrap(f.Close(), "close the active segment")
+}
