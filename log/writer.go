@@ -293,10 +293,9 @@ func (l *Log) seal() (*segment, error) {
 	if err := l.Err(); err != nil {
 		return nil, err
 	}
-	if err := l.w.file.Truncate(l.w.end.pos); err != nil {
-		return nil, l.fail(wrap(err, "truncate"))
+	if err := l.trim(); err != nil {
+		return nil, err
 	}
-	l.w.zeroed, l.w.reserved = l.w.end.pos, l.w.end.pos
 	if l.cfg.Mode != ModeOS {
 		if err := l.w.file.Datasync(); err != nil {
 			return nil, l.fail(wrap(err, "sync"))
@@ -368,11 +367,26 @@ func (l *Log) Mark() error {
 	return l.writeManifest(l.segments)
 }
 
+// trim gives the space that was made ahead back.
+func (l *Log) trim() error {
+	if l.w.file == nil || max(l.w.zeroed, l.w.reserved) == l.w.end.pos {
+		return nil
+	}
+	if err := l.w.file.Truncate(l.w.end.pos); err != nil {
+		return l.fail(wrap(err, "truncate"))
+	}
+	l.w.zeroed, l.w.reserved, l.w.stretch = l.w.end.pos, l.w.end.pos, 0
+	return nil
+}
+
 // Release makes an idle log cheap: it syncs (not in ModeOS), marks, and closes the file. The
 // next Write opens it again.
 func (l *Log) Release() error {
 	if l.w.file == nil {
 		return nil
+	}
+	if err := l.trim(); err != nil {
+		return err
 	}
 	if l.cfg.Mode != ModeOS {
 		if err := l.Sync(); err != nil {
@@ -385,7 +399,7 @@ func (l *Log) Release() error {
 	l.gate.Lock()
 	defer l.gate.Unlock()
 	f := l.w.file
-	l.w.file, l.w.reserved, l.w.stretch = nil, 0, 0
+	l.w.file = nil
 	if err := f.Close(); err != nil {
 		return l.fail(wrap(err, "close the active segment"))
 	}
@@ -414,10 +428,8 @@ func (l *Log) Close() error {
 }
 
 func (l *Log) closeCleanly() error {
-	if l.w.file != nil && l.w.zeroed != l.w.end.pos {
-		if err := l.w.file.Truncate(l.w.end.pos); err != nil {
-			return l.fail(wrap(err, "truncate"))
-		}
+	if err := l.trim(); err != nil {
+		return err
 	}
 	if l.w.written.off > l.durable.Load() { // the file was released unsynced in ModeOS
 		if err := l.openFile(); err != nil {

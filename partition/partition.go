@@ -1,0 +1,289 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/braid-go/braid/backpressure"
+	"github.com/braid-go/braid/internal/vfs"
+	"github.com/braid-go/braid/log"
+)
+
+// Config says where a partition is and how it works.
+type Config struct {
+	FS           vfs.FS
+	Dir          string
+	Mode         log.Mode // as the scheduler's
+	SegmentBytes int64    // see log.Config
+	// Codec says how the next frame is compressed. Default: not.
+	Codec func() log.Codec
+	// Queue bounds what may be queued.
+	Queue     backpressure.Options
+	Scheduler *Scheduler
+	// MarkAfter is how long a partition is idle before the log's manifest is told how far it is durable. Default 1 s.
+	MarkAfter time.Duration
+	// ReleaseAfter is how much longer it is idle before queue, buffers, file and goroutine are let go. Default 30 s.
+	ReleaseAfter time.Duration
+	// Now tells the time of appending. Default time.Now.
+	Now func() time.Time
+}
+
+func (c Config) withDefaults() Config {
+	if c.Codec == nil {
+		c.Codec = func() log.Codec { return log.CodecNone }
+	}
+	if c.MarkAfter == 0 {
+		c.MarkAfter = time.Second
+	}
+	if c.ReleaseAfter == 0 {
+		c.ReleaseAfter = 30 * time.Second
+	}
+	return c
+}
+
+func (c *Config) log() log.Config {
+	return log.Config{FS: c.FS, Dir: c.Dir, Mode: c.Mode, SegmentBytes: c.SegmentBytes, Now: c.Now}
+}
+
+// Partition is a live partition. It is safe for concurrent use.
+type Partition struct {
+	cfg   Config
+	log   *log.Log
+	lane  atomic.Pointer[lane] // nil while idle
+	dirty atomic.Bool          // the scheduler has it on its list
+
+	mu     sync.Mutex // guards making and letting go of lanes
+	last   *lane      // the lane made last: the next one's appender waits for its end
+	closed bool
+
+	callbacks callbacks
+
+	accepted, stored, unknown, rejected atomic.Int64
+	rounds, syncs                       atomic.Int64
+}
+
+// lane is a partition at work: the queue and the appender that drains it.
+type lane struct {
+	queue    *backpressure.Queue[*Request]
+	previous *lane         // whose appender ends first
+	done     chan struct{} // closed when the appender has ended
+	hasty    atomic.Bool   // closing: refuse what is still queued
+}
+
+// Create makes a new partition, durably. Its directory must not exist.
+func Create(cfg Config, birth log.Birth, first int64) (*Partition, error) {
+	cfg = cfg.withDefaults()
+	l, err := log.Create(cfg.log(), birth, first)
+	if err != nil {
+		return nil, err
+	}
+	return newPartition(cfg, l), nil
+}
+
+// Open opens a partition; see log.Open.
+func Open(cfg Config, want *log.Birth, proof log.Proof) (*Partition, *log.Report, error) {
+	cfg = cfg.withDefaults()
+	l, report, err := log.Open(cfg.log(), want, proof)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newPartition(cfg, l), report, nil
+}
+
+func newPartition(cfg Config, l *log.Log) *Partition {
+	p := &Partition{cfg: cfg, log: l}
+	p.callbacks.limit = maxCallbacks
+	return p
+}
+
+// Log returns the partition's log, for reading.
+func (p *Partition) Log() *log.Log { return p.log }
+
+// Stats counts records since the partition was opened. accepted = stored + unknown + pending, where
+// pending is what the numbers leave; rejected ones were never accepted, or withdrawn again.
+type Stats struct {
+	Accepted, Stored, Unknown, Rejected int64
+	QueuedRecords                       int
+	QueuedBytes                         int64
+	Rounds, Syncs                       int64 // group commits, and how many of them synced
+}
+
+// Stats returns the counters.
+func (p *Partition) Stats() Stats {
+	s := Stats{
+		Stored: p.stored.Load(), Unknown: p.unknown.Load(), Rejected: p.rejected.Load(), Accepted: p.accepted.Load(),
+		Rounds: p.rounds.Load(), Syncs: p.syncs.Load(),
+	}
+	if ln := p.lane.Load(); ln != nil {
+		d := ln.queue.Depth()
+		s.QueuedRecords, s.QueuedBytes = d.Records, d.Bytes
+	}
+	return s
+}
+
+// refused counts records that had been accepted and are certainly not stored.
+func (p *Partition) refused(records int) {
+	p.accepted.Add(-int64(records))
+	p.rejected.Add(int64(records))
+}
+
+// Enqueue queues a request, waiting while the queue is full, in order of arrival. After an error it is certainly not stored:
+// ctx's, ErrClosed, ErrFailed, ErrTooLarge, or, inside a callback, ErrWouldBlock.
+func (p *Partition) Enqueue(ctx context.Context, r *Request) error {
+	if r.done != nil {
+		if err := p.callbacks.reserve(ctx, p.cfg.Scheduler); err != nil {
+			return err
+		}
+	}
+	err := p.enqueue(ctx, r)
+	if err != nil {
+		p.refused(r.records)
+		if r.done != nil {
+			p.callbacks.unreserve()
+		}
+	}
+	return err
+}
+
+func (p *Partition) enqueue(ctx context.Context, r *Request) error {
+	r.part = p
+	p.accepted.Add(int64(r.records))
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := p.log.Err(); err != nil {
+			return fmt.Errorf("%w: %w", ErrFailed, err)
+		}
+		ln := p.lane.Load()
+		if ln == nil {
+			var err error
+			if ln, err = p.startLane(); err != nil {
+				return err
+			}
+		}
+		r.refs.Add(1) // the appender's
+		err := p.offer(ctx, ln, r)
+		if err == nil {
+			return nil
+		}
+		r.refs.Add(-1)
+		switch {
+		case errors.Is(err, backpressure.ErrTooLarge):
+			return fmt.Errorf("%w: %d records", ErrTooLarge, r.records)
+		case !errors.Is(err, backpressure.ErrClosed):
+			return err
+		}
+		// The lane was let go, or the partition closed: startLane tells.
+		p.lane.CompareAndSwap(ln, nil)
+	}
+}
+
+// offer puts a request into a queue; inside a callback it does not wait.
+func (p *Partition) offer(ctx context.Context, ln *lane, r *Request) error {
+	err := ln.queue.TryPut(r)
+	if !errors.Is(err, backpressure.ErrFull) {
+		return err
+	}
+	if p.cfg.Scheduler.calling() {
+		return ErrWouldBlock
+	}
+	return ln.queue.Put(ctx, r)
+}
+
+// startLane returns the lane, making one if there is none.
+func (p *Partition) startLane() (*lane, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	if ln := p.lane.Load(); ln != nil {
+		return ln, nil
+	}
+	q, err := backpressure.NewQueue(p.cfg.Queue, func(r *Request) backpressure.Weight {
+		return backpressure.Weight{Records: r.records, Bytes: r.bytes}
+	})
+	if err != nil {
+		return nil, err
+	}
+	ln := &lane{queue: q, previous: p.last, done: make(chan struct{})}
+	p.last = ln
+	p.lane.Store(ln)
+	go p.append(ln)
+	return ln, nil
+}
+
+// letGo closes an idle lane. What was claimed in its queue before is still to be drained.
+func (p *Partition) letGo(ln *lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ln.queue.Close()
+	p.lane.CompareAndSwap(ln, nil)
+}
+
+// Flush waits until every request accepted before it is done and its callback has returned, and syncs,
+// whatever the mode. It must not be called by a callback: ErrWouldBlock.
+func (p *Partition) Flush(ctx context.Context) error {
+	if p.cfg.Scheduler.calling() {
+		return ErrWouldBlock
+	}
+	if p.lane.Load() != nil || !p.callbacks.idle() {
+		if err := p.barrier(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.log.Sync(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return nil
+}
+
+// barrier sends an empty request through queue and callbacks and waits for it to come out.
+func (p *Partition) barrier(ctx context.Context) error {
+	passed := make(chan error, 1)
+	r := NewRequest(nil, 0, 0, func(r *Request) {
+		passed <- r.err
+		r.Release()
+	})
+	if err := p.Enqueue(ctx, r); err != nil {
+		r.Release()
+		return err
+	}
+	select {
+	case err := <-passed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close refuses new requests, stores what is queued, waits for callbacks, and closes the log
+// cleanly. If ctx ends first, what is still queued is refused with ErrClosed instead of stored; what the disk
+// is working on is waited for. No goroutine and no descriptor is left. Closing again does nothing.
+func (p *Partition) Close(ctx context.Context) error {
+	p.mu.Lock()
+	p.closed = true
+	last := p.last
+	p.lane.Store(nil)
+	if last != nil {
+		last.queue.Close()
+	}
+	p.mu.Unlock()
+	if last != nil {
+		select {
+		case <-last.done:
+		case <-ctx.Done():
+			for ln := last; ln != nil; ln = ln.previous {
+				ln.hasty.Store(true)
+			}
+			<-last.done
+		}
+	}
+	p.callbacks.wait()
+	return p.log.Close()
+}
