@@ -15,10 +15,11 @@ import (
 // Log is an open log. One goroutine at a time may write (Begin, Meta, Write, Mark, Release); Sync,
 // Fail, Close and everything that reads may be called from any.
 type Log struct {
-	cfg      Config
-	birth    Birth
-	salt     uint32
-	readOnly bool
+	cfg        Config
+	birth      Birth
+	salt       uint32
+	readOnly   bool
+	writerLive bool // read-only: another process may be writing
 
 	w writer // the writing goroutine's
 

@@ -14,6 +14,7 @@ import (
 type found struct {
 	frames []foundFrame
 	holes  []hole // where no valid frame is, between valid ones or before the first
+	begin  mark   // where scanning began
 	end    mark   // behind the last valid frame
 	size   int64  // of the file
 	proven int64  // the highest durableThrough of a frame
@@ -35,9 +36,9 @@ type hole struct {
 	behind     int // index in frames of the frame behind
 }
 
-// scan reads the whole active segment.
-func (l *Log) scan(s *segment) (*found, error) {
-	r := &found{end: mark{s.base, segmentHeaderSize}}
+// scan reads the active segment from a place on: the beginning, or where it was read to before.
+func (l *Log) scan(s *segment, from mark) (*found, error) {
+	r := &found{begin: from, end: from}
 	f, err := l.cfg.FS.Open(l.cfg.path(s.name()))
 	if errors.Is(err, fs.ErrNotExist) {
 		r.gone = err
@@ -159,7 +160,7 @@ type verdict struct {
 // at or above it may be a write that the crash has cut; nothing behind it can have been acknowledged, since acknowledging needs a sync that
 // covers all before it, and a later frame would say so. So the log ends there.
 func (l *Log) judge(s *segment, r *found, proven int64) verdict {
-	v := verdict{proven: max(proven, r.proven, s.base), kept: len(r.frames), torn: r.end.pos}
+	v := verdict{proven: max(proven, r.proven, r.begin.off), kept: len(r.frames), torn: r.end.pos}
 	end := r.end
 	for _, h := range r.holes {
 		if h.from >= v.proven {
@@ -172,7 +173,7 @@ func (l *Log) judge(s *segment, r *found, proven int64) verdict {
 	if end.off < v.proven {
 		v.problem = append(v.problem, l.lostEnd(s, r, end, v.proven))
 	}
-	v.cut = mark{s.base, segmentHeaderSize}
+	v.cut = r.begin
 	for v.stay < v.kept && r.frames[v.stay].End() <= v.proven {
 		f := r.frames[v.stay]
 		v.cut = mark{f.End(), f.pos + int64(f.Size())}
@@ -196,7 +197,7 @@ func (l *Log) corrupt(s *segment, pos, length, from, next int64, reason string) 
 // recover brings a log in order that is being opened.
 func (l *Log) recover(m *manifest, proof Proof, report *Report) error {
 	active := l.segments[len(l.segments)-1]
-	r, err := l.scan(active)
+	r, err := l.scan(active, active.begin())
 	if err != nil {
 		return err
 	}

@@ -90,6 +90,9 @@ func segmentName(base int64, unique uint32) string {
 	return fmt.Sprintf("%020d-%06d%s", base, unique, segmentSuffix)
 }
 
+// begin is where the segment's first frame is.
+func (s *segment) begin() mark { return mark{s.base, segmentHeaderSize} }
+
 func (s *segment) name() string { return segmentName(s.base, s.unique) }
 
 // acquire returns the segment's file for reading; release gives it back.
