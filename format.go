@@ -1,0 +1,170 @@
+package braid
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/gofrs/flock"
+
+	"github.com/braid-go/braid/internal/vfs"
+)
+
+// The files of a data directory. FORMAT is text, so that a person can read it:
+//
+//	braid 1
+//	id 6f1c...             the broker's id, which the store must share
+//	state ready            or "creating" until the store has been made
+//	sum 0123456789abcdef   xxhash64 of the lines above
+//
+// It is written twice when a directory is first opened: "creating" before
+// anything else is made, "ready" after all of it is durable. So a directory without FORMAT
+// must be empty, one whose FORMAT says creating has never held a record and is made
+// anew, and one that says ready but has no store has lost it.
+const (
+	lockName       = "LOCK"
+	formatName     = "FORMAT"
+	storeName      = "checkpoint"
+	partitionsName = "partitions"
+
+	formatVersion = 1
+
+	// A reader that probes whether a writer is alive holds the lock for an instant;
+	// a writer that meets it tries again for this long before it believes it.
+	lockPatience = 250 * time.Millisecond
+	lockRetry    = 5 * time.Millisecond
+)
+
+// format is what FORMAT holds.
+type format struct {
+	id    [16]byte
+	ready bool
+}
+
+func newFormat() format {
+	var f format
+	rand.Read(f.id[:]) // never fails: crypto/rand
+	return f
+}
+
+func (f format) encode() []byte {
+	state := "creating"
+	if f.ready {
+		state = "ready"
+	}
+	s := fmt.Sprintf("braid %d\nid %x\nstate %s\n", formatVersion, f.id, state)
+	return fmt.Appendf(nil, "%ssum %016x\n", s, xxhash.Sum64String(s))
+}
+
+func decodeFormat(path string, b []byte) (format, error) {
+	var f format
+	corrupt := func(reason string) error { return fmt.Errorf("%w: %s: %s", ErrCorrupt, path, reason) }
+	var version int
+	if _, err := fmt.Sscanf(string(b), "braid %d\n", &version); err != nil {
+		return f, corrupt("not a FORMAT file")
+	}
+	if version > formatVersion {
+		return f, fmt.Errorf("%w: %s says %d, this is %d", ErrVersion, path, version, formatVersion)
+	}
+	var id, state, sum string
+	if _, err := fmt.Sscanf(string(b), "braid %d\nid %s\nstate %s\nsum %s\n", &version, &id, &state, &sum); err != nil {
+		return f, corrupt("a line is missing")
+	}
+	if n, err := hex.Decode(f.id[:], []byte(id)[:min(len(id), 32)]); err != nil || n != len(f.id) {
+		return f, corrupt("bad id")
+	}
+	f.ready = state == "ready"
+	if string(f.encode()) != string(b) {
+		return f, corrupt("checksum mismatch")
+	}
+	return f, nil
+}
+
+// readFormat reads FORMAT; the error is fs.ErrNotExist if there is none.
+func readFormat(dir string) (format, error) {
+	path := filepath.Join(dir, formatName)
+	b, err := vfs.ReadFile(vfs.OS, path, 4096)
+	if err != nil {
+		return format{}, err
+	}
+	return decodeFormat(path, b)
+}
+
+// prepareDir returns the format of a locked directory, beginning a new one if it is empty.
+func prepareDir(dir string) (format, error) {
+	f, err := readFormat(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	entries, err := vfs.OS.List(dir)
+	if err != nil {
+		return f, err
+	}
+	for _, e := range entries {
+		if e.Name() != lockName {
+			return f, fmt.Errorf("%w: %s holds %s but no %s: not a data directory, or one that lost it",
+				ErrMissingData, dir, e.Name(), formatName)
+		}
+	}
+	f = newFormat()
+	return f, writeFormat(dir, f)
+}
+
+func writeFormat(dir string, f format) error {
+	return vfs.WriteFileAtomic(vfs.OS, filepath.Join(dir, formatName), f.encode())
+}
+
+// makeDir makes the data directory and whatever is missing above it.
+func makeDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil {
+		if !info.IsDir() {
+			return &fs.PathError{Op: "open", Path: dir, Err: errors.New("not a directory")}
+		}
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return vfs.OS.SyncDir(filepath.Dir(dir))
+}
+
+// lockDir takes the directory's lock, or says ErrLocked.
+func lockDir(dir string) (*flock.Flock, error) {
+	path := filepath.Join(dir, lockName)
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "lock", Path: path, Err: errors.New("not a regular file")}
+	}
+	l := flock.New(path, flock.SetPermissions(0o600))
+	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
+	defer cancel()
+	ok, err := l.TryLockContext(ctx, lockRetry)
+	if ok {
+		return l, nil
+	}
+	l.Close()
+	if err == nil || errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("%w: %s", ErrLocked, dir)
+	}
+	return nil, err
+}
+
+// writerLive reports whether a broker has the directory open for writing. It asks by taking the
+// lock shared for an instant; the file is never made.
+func writerLive(dir string) (bool, error) {
+	path := filepath.Join(dir, lockName)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	l := flock.New(path, flock.SetFlag(os.O_RDONLY))
+	defer l.Close()
+	free, err := l.TryRLock()
+	return !free, err
+}

@@ -1,0 +1,182 @@
+package braid
+
+import (
+	"context"
+	"iter"
+
+	"github.com/braid-go/braid/log"
+)
+
+// defaultPoll is how many records Poll returns at most if not told otherwise.
+const defaultPoll = 500
+
+// begin marks a Poll or Records as under way.
+func (s *Subscription) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !s.polling.CompareAndSwap(false, true) {
+		return ErrBusy
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts { // asking for more says that what came before is finished
+		p.finished = max(p.finished, p.delivered())
+	}
+	s.current = nil
+	return nil
+}
+
+func (s *Subscription) end() { s.polling.Store(false) }
+
+// Poll returns between one and max records (max <= 0 means 500) as soon as there are any, in order
+// within each partition, or an error and no records: ctx's when it ends first, ErrClosed,
+// ErrTopicNotFound when the topic is deleted, ErrBusy, the error of a failed automatic commit, or, for
+// records that cannot be had, a [*CorruptError], [*MissingDataError] or [*OffsetOutOfRangeError]; then that
+// partition's position stays until Seek, and other partitions are delivered by further
+// Polls.
+//
+// Calling Poll says that the records of earlier Polls are finished.
+func (s *Subscription) Poll(ctx context.Context, max int) ([]*Record, error) {
+	if max <= 0 {
+		max = defaultPoll
+	}
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer s.end()
+	for {
+		recs, err := s.collect(max)
+		if len(recs) > 0 || err != nil {
+			return recs, err
+		}
+		if err := s.feed.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// collect delivers up to max records without waiting.
+func (s *Subscription) collect(max int) ([]*Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	var fresh slab
+	recs := s.reused[:0]
+	if !s.opts.ReuseBuffers {
+		recs = make([]*Record, 0, min(max, slabRecords))
+	}
+	var d log.Record
+	for len(recs) < max {
+		p, err := s.deliver(&d)
+		if p == nil {
+			if len(recs) > 0 {
+				break // an error comes again
+			}
+			return nil, err
+		}
+		var rec *Record
+		if n := len(recs); s.opts.ReuseBuffers && n < cap(recs) && recs[:n+1][n] != nil {
+			rec = recs[:n+1][n]
+		} else {
+			rec = fresh.take()
+		}
+		rec.load(&d, s.t.name, p.part.id)
+		rec.origin, rec.originOffset = p.origin, d.Offset
+		recs = append(recs, rec)
+		if s.opts.ReuseBuffers && p.used() {
+			break // the next frame would take the place of these records
+		}
+	}
+	if s.opts.ReuseBuffers {
+		s.reused = recs
+	}
+	return recs, nil
+}
+
+// check returns why nothing can be delivered. The caller holds mu.
+func (s *Subscription) check() error {
+	if s.closed() {
+		return ErrClosed
+	}
+	err := s.failed
+	s.failed = nil
+	return err
+}
+
+// deliver decodes the next record. The caller holds mu.
+func (s *Subscription) deliver(d *log.Record) (*subPartition, error) {
+	src, err := s.feed.take(d)
+	if src == nil {
+		return nil, err
+	}
+	p := s.parts[src.index]
+	p.last = d.Offset
+	return p, nil
+}
+
+// Records iterates over the group's records, waiting for more at the end. It ends in one of two ways: the
+// loop's body breaks out, which keeps the membership and leaves the record unfinished until the next
+// Poll or Records; or with exactly one (nil, err), where err is as Poll's.
+//
+// A record is finished when its iteration has ended normally.
+func (s *Subscription) Records(ctx context.Context) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		if err := s.begin(ctx); err != nil {
+			yield(nil, err)
+			return
+		}
+		defer s.end()
+		var memory slab
+		rec := new(Record)
+		for n := 0; ; n++ {
+			if !s.opts.ReuseBuffers {
+				rec = memory.take()
+			}
+			looked := ctx
+			if n%checkEvery != 0 {
+				looked = context.Background()
+			}
+			ok, err := s.step(looked, rec)
+			if !ok && err == nil {
+				if err = s.feed.wait(ctx); err == nil {
+					continue
+				}
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(rec, nil) {
+				return
+			}
+		}
+	}
+}
+
+// step finishes the record before and, unless ctx has ended, delivers the next one.
+func (s *Subscription) step(ctx context.Context, rec *Record) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.current; p != nil {
+		p.finished = max(p.finished, p.last+1)
+		s.current = nil
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if err := s.check(); err != nil {
+		return false, err
+	}
+	var d log.Record
+	p, err := s.deliver(&d)
+	if p == nil {
+		return false, err
+	}
+	s.current = p
+	rec.load(&d, s.t.name, p.part.id)
+	rec.origin, rec.originOffset = p.origin, d.Offset
+	return true, nil
+}

@@ -1,0 +1,415 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/braid-go/braid/backpressure"
+	"github.com/braid-go/braid/log"
+	"github.com/braid-go/braid/partition"
+)
+
+// Publish stores records and returns when they are as safe as the broker's Durability says:
+// by default, covered by an fsync. It fills in their Topic, Partition, Offset and Ack.
+//
+// Records with the same key go to the same partition and keep their order: within
+// a call, and from one call to the next that begins after it returned. Records
+// without a key go, all of one call together, to the partitions in turn. One call with
+// many records is far cheaper than many calls.
+//
+// Publishing is not atomic over several records. With one record the error
+// is that record's; with several it is a [*PublishError] that says which are not stored.
+// Before anything is stored, records that cannot be published are refused with a
+// [*RecordError] (ErrInvalidRecord, ErrRecordTooLarge), and then nothing of the call is stored.
+//
+// When a partition's queue is full Publish waits, in the order of arrival. If ctx ends while
+// a record is still queued, the error is ctx's and the record is certainly not stored; if its
+// writing has begun, the error is ErrOutcomeUnknown. Other errors, all "certainly not
+// stored" but the first: ErrOutcomeUnknown (the disk failed under the record),
+// ErrPartitionFailed (it failed earlier), ErrNoSpace, ErrLimit (more records for one partition
+// than Limits.MaxQueueDepth), ErrTopicNotFound (the topic was deleted), ErrClosed, ErrReadOnly.
+//
+// It is safe for concurrent use. The records and their memory belong to the caller
+// again when Publish returns, whatever it returns.
+func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
+	if len(recs) == 0 {
+		return nil
+	}
+	c := newCall(t, recs)
+	defer c.free()
+	if err := c.prepare(); err != nil {
+		return err
+	}
+	for i := range c.parts {
+		p := &c.parts[i]
+		req := partition.NewRequest(p, len(p.recs), p.bytes, nil)
+		if p.err = p.to.live.Enqueue(ctx, req); p.err != nil {
+			req.Release()
+			continue
+		}
+		p.req = req
+	}
+	failed := false
+	for i := range c.parts {
+		p := &c.parts[i]
+		if p.req != nil {
+			p.err = p.req.Wait(ctx)
+			if p.err == nil {
+				p.fill(p.req.Base())
+			}
+			p.req.Release()
+			p.req = nil
+		}
+		if p.err != nil {
+			p.err = t.publishError(p.to.id, p.err)
+			failed = true
+		}
+	}
+	if failed {
+		return c.err(len(recs))
+	}
+	return nil
+}
+
+// PublishAsync queues records and returns without waiting for the disk. For each of them done is called
+// once, with the record and nil when it is as safe as the broker's Durability says
+// and its Topic, Partition, Offset and Ack are filled in, or with the record and the
+// error that Publish would have given. If PublishAsync itself returns an error, done is not called
+// at all and nothing is stored.
+//
+// While a queue is full it waits, bounded by ctx; ctx has no say over a record once it is queued.
+// The records and their memory belong to the broker until done has been called.
+//
+// Of one partition, calls of done come one at a time in the order of the offsets, on a goroutine of their
+// own. They should be quick: those behind them wait. Inside one, Flush and Close must not be
+// called, and a PublishAsync or Publish that would have to wait for room in the queue fails with
+// ErrBusy instead. A nil done is allowed: errors are then lost.
+func (t *Topic) PublishAsync(ctx context.Context, done func(*Record, error), recs ...*Record) error {
+	if len(recs) == 0 {
+		return nil
+	}
+	if done == nil {
+		done = func(*Record, error) {}
+	}
+	c := newCall(t, recs)
+	if err := c.prepare(); err != nil {
+		c.free()
+		return err
+	}
+	c.done = done
+	c.left.Store(int32(len(c.parts)))
+	for i := range c.parts {
+		p := &c.parts[i]
+		req := partition.NewRequest(p, len(p.recs), p.bytes, complete)
+		err := p.to.live.Enqueue(ctx, req)
+		if err == nil {
+			continue
+		}
+		req.Release()
+		err = t.publishError(p.to.id, err)
+		if i == 0 {
+			c.free()
+			return err
+		}
+		c.refuse(i, err)
+		break
+	}
+	return nil
+}
+
+// refuse calls done for the records of the parts from i on, which could not be queued
+// although earlier ones of the same call were.
+func (c *call) refuse(i int, err error) {
+	rest := c.parts[i:]
+	c.t.b.spawn(func() {
+		for i := range rest {
+			rest[i].tell(err)
+		}
+	})
+}
+
+// complete resolves a part of a PublishAsync; the partition calls it on its callback goroutine.
+func complete(req *partition.Request) {
+	p := req.Source().(*callPart)
+	err := req.Err()
+	if err == nil {
+		p.fill(req.Base())
+	} else {
+		err = p.c.t.publishError(p.to.id, err)
+	}
+	req.Release()
+	p.tell(err)
+}
+
+// tell calls done for each record of the part, and frees the call after its last part.
+func (p *callPart) tell(err error) {
+	c := p.c
+	for _, rec := range p.recs {
+		c.done(rec, err)
+	}
+	if c.left.Add(-1) == 0 {
+		c.free()
+	}
+}
+
+// Flush waits until everything accepted before it, by Publish and PublishAsync of any goroutine, is
+// resolved, its callbacks have returned, and, whatever the Durability, it has been synced. The error is
+// the first of a partition's; ctx bounds the waiting.
+func (t *Topic) Flush(ctx context.Context) error {
+	if err := t.b.check(); err != nil {
+		return err
+	}
+	parts := t.table.Load().all
+	return inParallel(len(parts), func(i int) error {
+		if err := parts[i].live.Flush(ctx); err != nil {
+			return t.publishError(parts[i].id, err)
+		}
+		return nil
+	})
+}
+
+// publishError gives an error of publishing its meaning for the caller.
+func (t *Topic) publishError(id PartitionID, err error) error {
+	if t.deleted.Load() && errors.Is(err, partition.ErrClosed) {
+		return fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, t.name)
+	}
+	return publishError(t.name, id, err)
+}
+
+// queue gives the limits of one partition's queue.
+func (l Limits) queue() backpressure.Options {
+	return backpressure.Options{MaxRecords: l.MaxQueueDepth}
+}
+
+// call is one Publish or PublishAsync under way. Calls are pooled, so that publishing allocates
+// nothing in steady state.
+type call struct {
+	t     *Topic
+	recs  []*Record // the caller's, grouped by partition after prepare
+	order []int32   // recs[i] was the caller's record order[i]
+	route []int32   // for the caller's record i, the index of its partition among the active ones
+	count []int32   // for each active partition, how many records it gets; then where they begin
+	parts []callPart
+
+	done func(*Record, error) // PublishAsync
+	left atomic.Int32         // parts that have not been completed
+}
+
+// callPart is the part of a call that goes to one partition. It is the partition's
+// source of records.
+type callPart struct {
+	c     *call
+	to    *topicPartition
+	recs  []*Record
+	first int // index of recs[0] in call.recs
+	bytes int64
+	req   *partition.Request
+	err   error
+}
+
+var calls = sync.Pool{New: func() any { return new(call) }}
+
+func newCall(t *Topic, recs []*Record) *call {
+	c := calls.Get().(*call)
+	c.t = t
+	c.recs = append(c.recs[:0], recs...)
+	return c
+}
+
+// free gives the call back to the pool, without pointers to the caller's memory.
+func (c *call) free() {
+	clear(c.recs)
+	clear(c.parts)
+	c.t, c.done = nil, nil
+	c.recs, c.parts = c.recs[:0], c.parts[:0]
+	calls.Put(c)
+}
+
+// prepare refuses what cannot be published and divides the rest among the partitions.
+func (c *call) prepare() error {
+	if err := c.t.b.check(); err != nil {
+		return fmt.Errorf("publish to %s: %w", c.t.name, err)
+	}
+	if c.t.deleted.Load() {
+		return fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, c.t.name)
+	}
+	limit := c.t.b.opts.Limits.MaxRecordBytes
+	var bytes int64
+	for i, rec := range c.recs {
+		n, err := checkRecord(rec, limit)
+		if err != nil {
+			err.Index = i
+			return err
+		}
+		bytes += int64(n)
+	}
+	tab := c.t.table.Load()
+	if len(tab.active) == 1 || len(c.recs) == 1 {
+		c.order = c.order[:0]
+		c.addPart(tab.active[c.routeOne(tab, c.recs[0])], 0, len(c.recs), bytes)
+		return nil
+	}
+	c.divide(tab)
+	return nil
+}
+
+// checkRecord returns the size of a record in the queue, or why it is refused.
+func checkRecord(rec *Record, limit int) (int, *RecordError) {
+	invalid := func(field, reason string) (int, *RecordError) {
+		return 0, &RecordError{Field: field, Reason: reason, Err: ErrInvalidRecord}
+	}
+	switch {
+	case rec == nil:
+		return invalid("", "nil")
+	case rec.Key != nil && len(rec.Key) == 0:
+		return invalid("Key", "empty; use nil for a record without a key")
+	case rec.Value == nil:
+		return invalid("Value", "nil; use an empty slice for a record without content")
+	case !rec.Time.IsZero() && !storable(rec.Time):
+		return invalid("Time", fmt.Sprintf("%v cannot be stored in nanoseconds", rec.Time))
+	}
+	size := len(rec.Key) + len(rec.Value)
+	for i := range rec.Headers {
+		size += len(rec.Headers[i].Key) + len(rec.Headers[i].Value) + headerCost
+	}
+	if size > limit {
+		return 0, &RecordError{Reason: fmt.Sprintf("%d bytes of key, value and headers, more than the limit of %d", size, limit), Err: ErrRecordTooLarge}
+	}
+	return size + recordCost, nil
+}
+
+const (
+	// headerCost is counted for each header beside its name and value, so that
+	// very many empty ones are not free.
+	headerCost = 2
+	// recordCost is counted for each record in a queue, so that empty ones are not free.
+	recordCost = 16
+)
+
+// storable reports whether a time fits into 64 bits of nanoseconds since 1970.
+func storable(t time.Time) bool {
+	sec := t.Unix()
+	return sec > math.MinInt64/int64(time.Second) && sec < math.MaxInt64/int64(time.Second)
+}
+
+// routeOne says which active partition a record goes to.
+func (c *call) routeOne(tab *table, rec *Record) int {
+	if len(tab.active) == 1 {
+		return 0
+	}
+	if rec.Key == nil {
+		return int(c.t.turn.Add(1) % uint32(len(tab.active)))
+	}
+	return tab.layout.Route(partition.Hash(rec.Key))
+}
+
+// divide groups the records by partition, keeping their order within each: a counting sort.
+func (c *call) divide(tab *table) {
+	keyless := int(c.t.turn.Add(1) % uint32(len(tab.active)))
+	c.route = slices.Grow(c.route[:0], len(c.recs))[:len(c.recs)]
+	c.count = slices.Grow(c.count[:0], len(tab.active))[:len(tab.active)]
+	clear(c.count)
+	for i, rec := range c.recs {
+		to := keyless
+		if rec.Key != nil {
+			to = tab.layout.Route(partition.Hash(rec.Key))
+		}
+		c.route[i] = int32(to)
+		c.count[to]++
+	}
+	c.order = slices.Grow(c.order[:0], len(c.recs))[:len(c.recs)]
+	begin := int32(0)
+	for to, n := range c.count {
+		c.count[to] = begin
+		begin += n
+	}
+	for i := range c.recs {
+		at := &c.count[c.route[i]]
+		c.order[*at] = int32(i)
+		*at++
+	}
+	c.regroup(tab)
+}
+
+// regroup brings recs into the order that divide found and makes the parts. After divide, count
+// holds where each partition's records end.
+func (c *call) regroup(tab *table) {
+	n := len(c.recs)
+	c.recs = append(c.recs, c.recs...) // the second half is the caller's order
+	for i, from := range c.order {
+		c.recs[i] = c.recs[n+int(from)]
+	}
+	clear(c.recs[n:])
+	c.recs = c.recs[:n]
+	begin := 0
+	for to, end := range c.count {
+		if int(end) == begin {
+			continue
+		}
+		var bytes int64
+		for _, rec := range c.recs[begin:end] {
+			size, _ := checkRecord(rec, math.MaxInt)
+			bytes += int64(size)
+		}
+		c.addPart(tab.active[to], begin, int(end), bytes)
+		begin = int(end)
+	}
+}
+
+// addPart adds the part recs[begin:end].
+func (c *call) addPart(to *topicPartition, begin, end int, bytes int64) {
+	c.parts = append(c.parts, callPart{c: c, to: to, recs: c.recs[begin:end], first: begin, bytes: bytes})
+}
+
+// AppendTo encodes the i-th record; the partition's appender calls it.
+func (p *callPart) AppendTo(b *log.Builder, i int, now int64) error {
+	rec := p.recs[i]
+	if !rec.Time.IsZero() {
+		now = rec.Time.UnixNano()
+	}
+	return b.Append(now, rec.Key, rec.Value, rec.Headers)
+}
+
+// fill tells the records where they are stored.
+func (p *callPart) fill(base int64) {
+	ack := p.c.t.b.ack()
+	for i, rec := range p.recs {
+		rec.Topic, rec.Partition, rec.Offset, rec.Ack = p.c.t.name, p.to.id, base+int64(i), ack
+	}
+}
+
+// ack is what a stored record's publish has waited for.
+func (b *Broker) ack() Ack {
+	switch {
+	case b.opts.InMemory:
+		return AckMemory
+	case b.opts.Durability == Fsync:
+		return AckDurable
+	}
+	return AckWritten
+}
+
+// err makes the error of a Publish of n records of which some are not stored.
+func (c *call) err(n int) error {
+	if n == 1 {
+		return c.parts[0].err
+	}
+	e := &PublishError{Errs: make([]error, n)}
+	for i := range c.parts {
+		p := &c.parts[i]
+		for j := range p.recs {
+			at := p.first + j
+			if len(c.order) > 0 {
+				at = int(c.order[at])
+			}
+			e.Errs[at] = p.err
+		}
+	}
+	return e
+}

@@ -1,0 +1,124 @@
+package braid
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/braid-go/braid/log"
+)
+
+// ReadOptions configures a Read. The zero value reads everything there is, once.
+type ReadOptions struct {
+	// From is where to begin. Default: the earliest record.
+	From Position
+	// Follow goes on when the end is reached, waiting for more until ctx ends. Without
+	// it reading stops at what was visible when it began.
+	Follow bool
+	// Partitions to read. Default: all.
+	Partitions []PartitionID
+	// ReuseBuffers reuses the record and its memory for the next one: faster, and what is
+	// to be kept must be cloned.
+	ReuseBuffers bool
+	// OnGap decides what happens at records that cannot be had: true skips them, false, the
+	// default, ends the reading with the error. It is called on the reader's goroutine.
+	OnGap func(Gap) bool
+}
+
+// Read iterates over the topic's records without a group: in order within each partition, the
+// partitions in turn. It ends after the first error, which comes with a nil record: ctx's, if Follow
+// waits when ctx ends; ErrClosed; ErrTopicNotFound when the topic is deleted; and for records that cannot be had a
+// [*CorruptError], [*MissingDataError] or [*OffsetOutOfRangeError], whose Next says where to go on, unless
+// OnGap says so itself.
+//
+// Each range over the result is a reading of its own. Any number may run at a time.
+func (t *Topic) Read(ctx context.Context, opts ReadOptions) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		f, err := t.startRead(ctx, opts)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer f.close()
+		var d log.Record
+		var memory slab
+		rec := new(Record)
+		for n := 0; ; n++ {
+			s, err := f.take(&d)
+			if n%checkEvery == 0 && ctx.Err() != nil {
+				s, err = nil, ctx.Err()
+			}
+			if err == nil && s == nil {
+				if !opts.Follow {
+					return
+				}
+				if err = f.wait(ctx); err == nil {
+					continue
+				}
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !opts.ReuseBuffers {
+				rec = memory.take()
+			}
+			rec.load(&d, t.name, s.part.id)
+			if !yield(rec, nil) {
+				return
+			}
+		}
+	}
+}
+
+// checkEvery is after how many records a reader that never waits looks at its context.
+const checkEvery = 256
+
+// startRead checks the options and opens the partitions' readers.
+func (t *Topic) startRead(ctx context.Context, opts ReadOptions) (*feed, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if t.b.closed.Load() {
+		return nil, ErrClosed
+	}
+	if err := opts.From.check("ReadOptions.From"); err != nil {
+		return nil, err
+	}
+	parts, err := t.choose(opts.Partitions)
+	if err != nil {
+		return nil, err
+	}
+	f, err := newFeed(t, parts, opts.ReuseBuffers, func(p *topicPartition) (int64, error) {
+		return opts.From.resolve(p.id, p.log)
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.onGap = opts.OnGap
+	if !opts.Follow {
+		for _, s := range f.sources {
+			s.end = max(s.part.log.VisibleEnd(), 0)
+		}
+	}
+	return f, nil
+}
+
+// choose returns the partitions of the ids, or all of them for none.
+func (t *Topic) choose(ids []PartitionID) ([]*topicPartition, error) {
+	all := t.table.Load().all
+	if len(ids) == 0 {
+		return all, nil
+	}
+	out := make([]*topicPartition, 0, len(ids))
+	for _, id := range ids {
+		i := slices.IndexFunc(all, func(p *topicPartition) bool { return p.id == id })
+		if i < 0 {
+			return nil, &OptionError{Field: "ReadOptions.Partitions", Value: id,
+				Reason: fmt.Sprintf("topic %s has no such partition", t.name)}
+		}
+		out = append(out, all[i])
+	}
+	return out, nil
+}

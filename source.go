@@ -1,0 +1,219 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/braid-go/braid/log"
+)
+
+// source reads one partition for a consumer, a frame at a time. Its consumer owns it.
+type source struct {
+	index  int // in its feed
+	topic  string
+	part   *topicPartition
+	reader *log.Reader
+	frame  *log.Frame // what is being delivered, nil between frames
+	next   int64      // the offset wanted next
+	end    int64      // deliver nothing from here on; -1: follow the visible end
+}
+
+func newSource(t *Topic, p *topicPartition, from int64, reuse bool) *source {
+	return &source{
+		topic: t.name, part: p, next: from, end: -1,
+		reader: p.log.NewReader(from, log.ReaderOptions{Reuse: reuse}),
+	}
+}
+
+func (s *source) seek(offset int64) {
+	s.reader.SeekTo(offset)
+	s.frame, s.next = nil, offset
+}
+
+// ready reports, cheaply, whether pull or read could give anything but "nothing".
+func (s *source) ready() bool {
+	if s.end >= 0 && s.next >= s.end {
+		return false
+	}
+	return s.frame != nil || s.next != s.part.log.VisibleEnd() || s.part.log.Start() > s.next
+}
+
+// used reports whether the last record of a frame was just delivered.
+func (s *source) used() bool { return s.frame != nil && s.next >= s.frame.End() }
+
+// read decodes the next record. It returns false at the end of what is visible.
+func (s *source) read(d *log.Record) (bool, error) {
+	for {
+		if s.end >= 0 && s.next >= s.end {
+			return false, nil
+		}
+		if s.frame == nil {
+			if ok, err := s.pull(); !ok || err != nil {
+				return false, err
+			}
+		}
+		ok, err := s.frame.Next(d)
+		if err != nil {
+			return false, logError(s.topic, s.part.id, err)
+		}
+		if ok {
+			s.next = d.Offset + 1
+			return true, nil
+		}
+		s.next, s.frame = s.reader.Offset(), nil
+	}
+}
+
+// pull reads the next frame.
+func (s *source) pull() (bool, error) {
+	f, err := s.reader.Next()
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	if err != nil {
+		return false, logError(s.topic, s.part.id, err)
+	}
+	s.frame = f
+	return true, nil
+}
+
+// gapOf returns the gap that an error reports, if it reports one.
+func gapOf(err error) (Gap, bool) {
+	var corrupt *CorruptError
+	var missing *MissingDataError
+	var outside *OffsetOutOfRangeError
+	switch {
+	case errors.As(err, &corrupt):
+		return Gap{corrupt.Topic, corrupt.Partition, corrupt.From, corrupt.Next, err}, true
+	case errors.As(err, &missing):
+		return Gap{missing.Topic, missing.Partition, missing.From, missing.Next, err}, true
+	case errors.As(err, &outside):
+		return Gap{outside.Topic, outside.Partition, outside.Offset, outside.Next, err}, true
+	}
+	return Gap{}, false
+}
+
+// feed takes records from several partitions in turn, a frame from each: what Read and
+// subscriptions have in common. Its consumer serialises the calls of take.
+type feed struct {
+	t       *Topic
+	sources []*source
+	turn    int
+	onGap   func(Gap) bool
+
+	wake    chan struct{} // receives when a partition's visible end has moved
+	cancels []func()
+	closed  <-chan struct{} // ends waiting with ErrClosed; may be nil
+}
+
+// newFeed reads the partitions from where at says.
+func newFeed(t *Topic, parts []*topicPartition, reuse bool, at func(*topicPartition) (int64, error)) (*feed, error) {
+	f := &feed{t: t, wake: make(chan struct{}, 1)}
+	for _, p := range parts {
+		from, err := at(p)
+		if err != nil {
+			f.close()
+			return nil, logError(t.name, p.id, err)
+		}
+		s := newSource(t, p, from, reuse)
+		s.index = len(f.sources)
+		f.sources = append(f.sources, s)
+		f.cancels = append(f.cancels, p.log.Notify(f.wake))
+	}
+	return f, nil
+}
+
+func (f *feed) close() {
+	for _, cancel := range f.cancels {
+		cancel()
+	}
+	for _, s := range f.sources {
+		s.reader.Close()
+	}
+}
+
+// take decodes the next record of any partition; a nil source means that there is none now. An
+// error leaves the position of its partition alone, and the turn goes on to the next.
+func (f *feed) take(d *log.Record) (*source, error) {
+	for range f.sources {
+		s := f.sources[f.turn]
+		ok, err := f.takeFrom(s, d)
+		if !ok || s.used() {
+			f.turn = (f.turn + 1) % len(f.sources)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			return s, nil
+		}
+	}
+	return nil, nil
+}
+
+// takeFrom decodes the next record of one partition, skipping the gaps that onGap lets it skip.
+func (f *feed) takeFrom(s *source, d *log.Record) (bool, error) {
+	for s.ready() {
+		ok, err := s.read(d)
+		gap, is := gapOf(err)
+		if !is || gap.Next <= s.next || f.onGap == nil || !f.onGap(gap) {
+			return ok, err
+		}
+		s.seek(gap.Next)
+	}
+	return false, nil
+}
+
+// How often a read-only broker looks for what the writer has added.
+const refreshInterval = 50 * time.Millisecond
+
+// wait returns nil when there may be something to take.
+func (f *feed) wait(ctx context.Context) error {
+	var poll <-chan time.Time
+	if f.t.b.opts.ReadOnly {
+		timer := time.NewTimer(refreshInterval)
+		defer timer.Stop()
+		poll = timer.C
+	}
+	select {
+	case <-f.wake:
+		return nil
+	case <-poll:
+		return f.refresh()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-f.closed:
+		return ErrClosed
+	case <-f.t.b.done:
+		return ErrClosed
+	case <-f.t.gone:
+		return fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, f.t.name)
+	}
+}
+
+// refresh looks for what the writer of a directory opened read-only has added.
+func (f *feed) refresh() error {
+	for _, s := range f.sources {
+		if err := s.part.log.Refresh(); err != nil {
+			return logError(f.t.name, s.part.id, err)
+		}
+	}
+	return nil
+}
+
+// slab hands out records from blocks, so that a delivered record costs no allocation of its own.
+type slab struct{ block []Record }
+
+const slabRecords = 64
+
+func (s *slab) take() *Record {
+	if len(s.block) == 0 {
+		s.block = make([]Record, slabRecords)
+	}
+	r := &s.block[0]
+	s.block = s.block[1:]
+	return r
+}
