@@ -86,7 +86,7 @@ func (t *Topic) startRead(ctx context.Context, opts ReadOptions) (*feed, error) 
 	if err := opts.From.check("ReadOptions.From"); err != nil {
 		return nil, err
 	}
-	parts, err := t.choose(opts.Partitions)
+	parts, err := t.choose("ReadOptions.Partitions", opts.Partitions)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func (t *Topic) startRead(ctx context.Context, opts ReadOptions) (*feed, error) 
 }
 
 // choose returns the partitions of the ids, or all of them for none.
-func (t *Topic) choose(ids []PartitionID) ([]*topicPartition, error) {
+func (t *Topic) choose(field string, ids []PartitionID) ([]*topicPartition, error) {
 	all := t.table.Load().all
 	if len(ids) == 0 {
 		return all, nil
@@ -115,7 +115,7 @@ func (t *Topic) choose(ids []PartitionID) ([]*topicPartition, error) {
 	for _, id := range ids {
 		i := slices.IndexFunc(all, func(p *topicPartition) bool { return p.id == id })
 		if i < 0 {
-			return nil, &OptionError{Field: "ReadOptions.Partitions", Value: id,
+			return nil, &OptionError{Field: field, Value: id,
 				Reason: fmt.Sprintf("topic %s has no such partition", t.name)}
 		}
 		out = append(out, all[i])

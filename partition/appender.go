@@ -119,8 +119,7 @@ func (a *appender) round() {
 		r.state.Store(stateEncoded)
 	}
 	err := p.cfg.Scheduler.commit(p, a.builder)
-	var failed *log.FailedError
-	if errors.As(err, &failed) {
+	if err != nil && errors.Is(err, log.ErrFailed) {
 		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
 	a.finish(err)
