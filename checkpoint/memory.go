@@ -4,36 +4,26 @@ import (
 	"context"
 	"iter"
 	"sync"
-	"sync/atomic"
 )
 
-// MemoryOptions are the options of [NewMemory]. The zero value is ready to use.
+// MemoryOptions configures a Memory.
 type MemoryOptions struct {
-	// MaxBytes bounds live keys and values, EntryOverhead for each included: 0 means
-	// DefaultMaxBytes, negative no bound.
+	// MaxBytes bounds keys and values together. Default 256 MiB.
 	MaxBytes int64
 }
 
-// Memory is a [Store] that lives as long as the process. Commits take no I/O.
+// Memory is a Store that keeps everything in memory, and nothing after Close.
 type Memory struct {
-	maxBytes int64
-
-	mu   sync.Mutex // serialises commits
-	work state
-
-	visible atomic.Pointer[state] // nil once closed
+	mu     sync.RWMutex
+	state  *state
+	seq    Revision
+	closed bool
 }
-
-var _ Store = (*Memory)(nil)
 
 // NewMemory returns an empty store.
-func NewMemory(opts MemoryOptions) *Memory {
-	m := &Memory{maxBytes: resolveMaxBytes(opts.MaxBytes)}
-	m.visible.Store(&state{})
-	return m
-}
+func NewMemory(opts MemoryOptions) *Memory { return &Memory{state: newState(opts.MaxBytes)} }
 
-// Commit implements [Store].
+// Commit implements Store.
 func (m *Memory) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -43,42 +33,54 @@ func (m *Memory) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.visible.Load() == nil {
+	if m.closed {
 		return 0, ErrClosed
 	}
-	if err := m.work.commit(b, m.maxBytes); err != nil {
+	if err := m.state.overlay().admit(b, m.seq+1); err != nil {
 		return 0, err
 	}
-	m.visible.Store(m.work.freeze())
-	return Revision(m.work.seq), nil
-}
-
-func (m *Memory) view() (*state, error) {
-	if s := m.visible.Load(); s != nil {
-		return s, nil
+	if len(b.ops) == 0 {
+		return m.seq, nil
 	}
-	return nil, ErrClosed
+	m.seq++
+	m.state.apply(b.ops, m.seq)
+	return m.seq, nil
 }
 
-// Get implements [Store].
+// Get implements Store.
 func (m *Memory) Get(ctx context.Context, key []byte) ([]byte, Revision, error) {
-	s, err := m.view()
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
-	return s.get(ctx, key)
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.closed {
+		return nil, 0, ErrClosed
+	}
+	value, rev := m.state.get(key)
+	return value, rev, nil
 }
 
-// Scan implements [Store].
+// Scan implements Store.
 func (m *Memory) Scan(ctx context.Context, prefix []byte) iter.Seq2[Entry, error] {
-	return scan(ctx, prefix, m.view)
+	return func(yield func(Entry, error) bool) {
+		m.mu.RLock()
+		var entries []Entry
+		var err error
+		if m.closed {
+			err = ErrClosed
+		} else {
+			entries = m.state.entries(prefix)
+		}
+		m.mu.RUnlock()
+		sequence(ctx, entries, err)(yield)
+	}
 }
 
-// Close implements [Store]. It forgets everything and returns nil.
+// Close implements Store.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.visible.Store(nil)
-	m.work = state{}
+	m.closed, m.state = true, nil
 	return nil
 }
