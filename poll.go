@@ -68,9 +68,9 @@ func (s *Subscription) collect(max int) ([]*Record, error) {
 	if !s.opts.ReuseBuffers {
 		recs = make([]*Record, 0, min(max, slabRecords))
 	}
-	var d log.Record
+	d := &s.decoded
 	for len(recs) < max {
-		p, err := s.deliver(&d)
+		p, err := s.deliver(d)
 		if p == nil {
 			if len(recs) > 0 {
 				break // an error comes again
@@ -83,7 +83,7 @@ func (s *Subscription) collect(max int) ([]*Record, error) {
 		} else {
 			rec = fresh.take()
 		}
-		rec.load(&d, s.t.name, p.part.id)
+		rec.load(d, s.t.name, p.part.id)
 		rec.origin, rec.originOffset = p.origin, d.Offset
 		recs = append(recs, rec)
 		if s.opts.ReuseBuffers && p.used() {
@@ -170,13 +170,12 @@ func (s *Subscription) step(ctx context.Context, rec *Record) (bool, error) {
 	if err := s.check(); err != nil {
 		return false, err
 	}
-	var d log.Record
-	p, err := s.deliver(&d)
+	p, err := s.deliver(&s.decoded)
 	if p == nil {
 		return false, err
 	}
 	s.current = p
-	rec.load(&d, s.t.name, p.part.id)
-	rec.origin, rec.originOffset = p.origin, d.Offset
+	rec.load(&s.decoded, s.t.name, p.part.id)
+	rec.origin, rec.originOffset = p.origin, s.decoded.Offset
 	return true, nil
 }

@@ -158,6 +158,9 @@ func (f *feed) take(d *log.Record) (*source, error) {
 func (f *feed) takeFrom(s *source, d *log.Record) (bool, error) {
 	for s.ready() {
 		ok, err := s.read(d)
+		if err == nil {
+			return ok, nil
+		}
 		gap, is := gapOf(err)
 		if !is || gap.Next <= s.next || f.onGap == nil || !f.onGap(gap) {
 			return ok, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/group"
+	"github.com/braid-go/braid/log"
 )
 
 // SubscribeOptions configures a subscription. The zero value begins at the earliest record and
@@ -41,10 +42,12 @@ type Subscription struct {
 
 	polling atomic.Bool // a Poll or Records is under way
 
-	mu     sync.Mutex // guards what is delivered: feed, parts' fields but rev, and the three below
+	mu     sync.Mutex // guards what is delivered: feed, parts' fields but rev, and the ones below
 	feed   *feed
 	parts  []*subPartition
 	reused []*Record // with ReuseBuffers, what Poll returned last
+	// decoded is the record just taken from feed.
+	decoded log.Record
 	// current is the record that the body of a Records loop is working on, if any.
 	current *subPartition
 	// failed is an error of a background commit that nobody has been told yet.
