@@ -44,13 +44,16 @@ type Broker struct {
 
 // Close refuses new work, stores what was accepted, ends all subscriptions and closes
 // the directory cleanly. It waits as long as the disk needs; Shutdown bounds that. A
-// second Close returns what the first one did. PublishAsync callbacks must not call it.
+// second Close returns what the first one did. Inside a PublishAsync callback it is ErrBusy.
 func (b *Broker) Close() error { return b.Shutdown(context.Background()) }
 
 // Shutdown is Close bounded by a context. If ctx ends first, waiting publishers
 // are told what is true of their records: ErrClosed if they are certainly not stored,
 // ErrOutcomeUnknown otherwise; everything is still released.
 func (b *Broker) Shutdown(ctx context.Context) error {
+	if b.sched != nil && b.sched.InCallback() {
+		return fmt.Errorf("%w: Close inside a callback", ErrBusy)
+	}
 	b.closeOnce.Do(func() { b.closeErr = b.shutdown(ctx) })
 	return b.closeErr
 }

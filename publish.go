@@ -48,7 +48,7 @@ func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
 	}
 	for i := range c.parts {
 		p := &c.parts[i]
-		req := partition.NewRequest(p, len(p.recs), p.bytes, nil)
+		req := p.to.live.NewRequest(p, len(p.recs), p.bytes, nil)
 		if p.err = p.to.live.Enqueue(ctx, req); p.err != nil {
 			req.Release()
 			continue
@@ -87,9 +87,8 @@ func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
 // The records and their memory belong to the broker until done has been called.
 //
 // Of one partition, calls of done come one at a time in the order of the offsets, on a goroutine of their
-// own. They should be quick: those behind them wait. Inside one, Flush and Close must not be
-// called, and a PublishAsync or Publish that would have to wait for room in the queue fails with
-// ErrBusy instead. A nil done is allowed: errors are then lost.
+// own. They should be quick: those behind them wait. Inside one, Flush and Close fail
+// with ErrBusy, and so does a PublishAsync or Publish that would have to wait for room in the queue. A nil done is allowed: errors are then lost.
 func (t *Topic) PublishAsync(ctx context.Context, done func(*Record, error), recs ...*Record) error {
 	if len(recs) == 0 {
 		return nil
@@ -106,7 +105,7 @@ func (t *Topic) PublishAsync(ctx context.Context, done func(*Record, error), rec
 	c.left.Store(int32(len(c.parts)))
 	for i := range c.parts {
 		p := &c.parts[i]
-		req := partition.NewRequest(p, len(p.recs), p.bytes, complete)
+		req := p.to.live.NewRequest(p, len(p.recs), p.bytes, complete)
 		err := p.to.live.Enqueue(ctx, req)
 		if err == nil {
 			continue
@@ -160,10 +159,13 @@ func (p *callPart) tell(err error) {
 
 // Flush waits until everything accepted before it, by Publish and PublishAsync of any goroutine, is
 // resolved, its callbacks have returned, and, whatever the Durability, it has been synced. The error is
-// the first of a partition's; ctx bounds the waiting.
+// the first of a partition's; ctx bounds the waiting. Inside a callback it is ErrBusy.
 func (t *Topic) Flush(ctx context.Context) error {
 	if err := t.b.check(); err != nil {
 		return err
+	}
+	if t.b.sched.InCallback() {
+		return fmt.Errorf("%w: Flush inside a callback", ErrBusy)
 	}
 	parts := t.table.Load().all
 	return inParallel(len(parts), func(i int) error {

@@ -223,7 +223,18 @@ func (b *Broker) createTopic(ctx context.Context, name string, config TopicConfi
 	b.mu.Lock()
 	b.topics[name] = t
 	b.mu.Unlock()
+	b.announce()
 	return t, nil
+}
+
+// announce lets read-only brokers beside this one see a change of the topics at once, and not only when the next commit
+// proves it.
+func (b *Broker) announce() {
+	if s, ok := b.store.(interface{ Prove() error }); ok {
+		if err := s.Prove(); err != nil {
+			b.opts.Logger.Warn("readers in other processes do not see the latest change of the topics yet", "error", err)
+		}
+	}
 }
 
 // commitCreation is the moment at which a topic exists. It returns the revision of the layout.
@@ -310,6 +321,7 @@ func (b *Broker) UpdateTopic(ctx context.Context, name string, change func(*Topi
 	for _, p := range t.table.Load().all {
 		p.log.SetSegmentBytes(config.SegmentBytes)
 	}
+	b.announce()
 	return nil
 }
 
@@ -334,7 +346,9 @@ func (b *Broker) DeleteTopic(ctx context.Context, name string) error {
 	b.mu.Unlock()
 	t.deleted.Store(true)
 	close(t.gone)
-	return b.reclaim(t)
+	b.announce()
+	b.reclaim(t)
+	return nil
 }
 
 // commitDeletion is the moment at which a topic is gone: its keys go, tombstones for its partitions
@@ -358,7 +372,7 @@ func (b *Broker) commitDeletion(ctx context.Context, t *Topic) error {
 
 // reclaim gives the space of a deleted topic back. What fails here is done by the next Open, which
 // finds the tombstones.
-func (b *Broker) reclaim(t *Topic) error {
+func (b *Broker) reclaim(t *Topic) {
 	parts := t.table.Load().all
 	var once sync.Once
 	err := inParallel(len(parts), func(i int) error {
@@ -373,17 +387,19 @@ func (b *Broker) reclaim(t *Topic) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return nil // the topic is deleted; the tombstones bring the rest about
+	if err == nil {
+		err = b.opts.fs.SyncDir(filepath.Join(b.dir, partitionsName))
 	}
-	if err := b.opts.fs.SyncDir(filepath.Join(b.dir, partitionsName)); err != nil {
-		return nil
+	if err != nil {
+		return // the topic is deleted; the tombstones bring the rest about
 	}
 	ids := make([]PartitionID, len(parts))
 	for i, p := range parts {
 		ids[i] = p.id
 	}
-	return b.dropTombstones(ids)
+	if err := b.dropTombstones(ids); err != nil {
+		b.opts.Logger.Warn("tombstones stay until the next open", "topic", t.name, "error", err)
+	}
 }
 
 // retain applies the topic's retention. Bytes are counted over the whole topic: of all

@@ -71,9 +71,10 @@ type files struct {
 // close closes the files. The library keeps its own open if its last sync fails; that cannot be helped.
 func (f *files) close() error { return errors.Join(f.log.Close(), f.file.Close()) }
 
-// commit is a Commit under way.
+// commit is a Commit or a Prove under way.
 type commit struct {
 	batch *Batch
+	prove bool
 	done  chan verdict // receives the outcome, or once before it that the commit has to lead
 }
 
@@ -82,8 +83,6 @@ type verdict struct {
 	rev  Revision
 	err  error
 }
-
-var verdicts = sync.Pool{New: func() any { return make(chan verdict, 1) }}
 
 // Report tells what opening found and did.
 func (w *WAL) Report() WALReport { return w.report }
@@ -96,8 +95,18 @@ func (w *WAL) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	if err := b.check(); err != nil {
 		return 0, err
 	}
-	c := &commit{batch: b, done: verdicts.Get().(chan verdict)}
-	defer verdicts.Put(c.done)
+	return w.submit(&commit{batch: b})
+}
+
+// Prove records in CURRENT that everything committed so far is durable, so that readers beside this writer see the last
+// commit too. It costs some syncs and is meant for changes that are rare.
+func (w *WAL) Prove() error {
+	_, err := w.submit(&commit{batch: &Batch{}, prove: true})
+	return err
+}
+
+func (w *WAL) submit(c *commit) (Revision, error) {
+	c.done = make(chan verdict, 1)
 	w.mu.Lock()
 	if err := w.refusal(); err != nil {
 		w.mu.Unlock()
@@ -162,7 +171,7 @@ func (w *WAL) takeRound() []*commit {
 // round commits several batches: those whose expectations are met go into one entry.
 func (w *WAL) round(round []*commit) {
 	o := w.state.overlay()
-	admitted := round[:0:0]
+	var admitted, proofs []*commit
 	b := beginEntry(nil, kindCommits, w.seq+1, w.seq)
 	for _, c := range round {
 		rev := Revision(w.seq + 1 + uint64(len(admitted)))
@@ -170,6 +179,8 @@ func (w *WAL) round(round []*commit) {
 		switch {
 		case err != nil:
 			c.done <- verdict{err: err}
+		case c.prove:
+			proofs = append(proofs, c)
 		case c.batch.Len() == 0:
 			c.done <- verdict{rev: rev - 1}
 		default:
@@ -177,16 +188,31 @@ func (w *WAL) round(round []*commit) {
 			admitted = append(admitted, c)
 		}
 	}
-	if len(admitted) == 0 {
-		return
+	if len(admitted) > 0 {
+		w.store(endEntry(b, w.opts.ID), admitted)
 	}
-	first := w.seq + 1
-	if err := w.write(endEntry(b, w.opts.ID)); err != nil {
+	if len(proofs) > 0 {
+		w.prove(proofs)
+	}
+}
+
+// prove writes CURRENT.
+func (w *WAL) prove(proofs []*commit) {
+	err := writeCurrent(w.dir, current{id: w.opts.ID, proven: w.seq, generation: w.generation})
+	for _, c := range proofs {
+		c.done <- verdict{err: err}
+	}
+}
+
+// store writes an entry with the changes of some commits, applies them, and tells their callers.
+func (w *WAL) store(data []byte, admitted []*commit) {
+	if err := w.write(data); err != nil {
 		for _, c := range admitted {
 			c.done <- verdict{err: err}
 		}
 		return
 	}
+	first := w.seq + 1
 	w.seq += uint64(len(admitted))
 	w.stateMu.Lock()
 	for i, c := range admitted {

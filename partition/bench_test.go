@@ -34,7 +34,7 @@ func benchPublish(b *testing.B, p *Partition, records int) {
 	b.ReportAllocs()
 	n := 0
 	for b.Loop() {
-		r := NewRequest(src, records, int64(100*records), nil)
+		r := p.NewRequest(src, records, int64(100*records), nil)
 		if err := p.Enqueue(ctx, r); err != nil {
 			b.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func BenchmarkPublishSynced64(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		ctx := context.Background()
 		for pb.Next() {
-			r := NewRequest(src, 1, 100, nil)
+			r := p.NewRequest(src, 1, 100, nil)
 			if err := p.Enqueue(ctx, r); err != nil {
 				b.Error(err)
 				return

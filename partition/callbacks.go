@@ -33,7 +33,7 @@ func (c *callbacks) reserve(ctx context.Context, s *Scheduler) error {
 		return nil
 	}
 	c.mu.Unlock()
-	if s.calling() {
+	if s.InCallback() {
 		return ErrWouldBlock
 	}
 	for {
@@ -149,9 +149,9 @@ func (c *callbacks) wait() {
 	<-ended
 }
 
-// calling reports whether the calling goroutine is running a callback of any partition. It is slow, and
-// asked only by who is about to wait.
-func (s *Scheduler) calling() bool {
+// InCallback reports whether the calling goroutine is running a callback of any of the scheduler's partitions. It is
+// slow, and asked only by who is about to wait.
+func (s *Scheduler) InCallback() bool {
 	_, yes := s.callers.Load(goroutineID())
 	return yes
 }

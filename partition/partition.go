@@ -131,7 +131,7 @@ func (p *Partition) refused(records int) {
 	p.rejected.Add(int64(records))
 }
 
-// Enqueue queues a request, waiting while the queue is full, in order of arrival. After an error it is certainly not stored:
+// Enqueue queues a request that was made by this partition's NewRequest, waiting while the queue is full, in order of arrival. After an error it is certainly not stored:
 // ctx's, ErrClosed, ErrFailed, ErrTooLarge, or, inside a callback, ErrWouldBlock.
 func (p *Partition) Enqueue(ctx context.Context, r *Request) error {
 	if r.done != nil {
@@ -150,7 +150,6 @@ func (p *Partition) Enqueue(ctx context.Context, r *Request) error {
 }
 
 func (p *Partition) enqueue(ctx context.Context, r *Request) error {
-	r.part = p
 	p.accepted.Add(int64(r.records))
 	for {
 		if err := ctx.Err(); err != nil {
@@ -189,7 +188,7 @@ func (p *Partition) offer(ctx context.Context, ln *lane, r *Request) error {
 	if !errors.Is(err, backpressure.ErrFull) {
 		return err
 	}
-	if p.cfg.Scheduler.calling() {
+	if p.cfg.Scheduler.InCallback() {
 		return ErrWouldBlock
 	}
 	return ln.queue.Put(ctx, r)
@@ -227,11 +226,8 @@ func (p *Partition) letGo(ln *lane) {
 }
 
 // Flush waits until every request accepted before it is done and its callback has returned, and syncs,
-// whatever the mode. It must not be called by a callback: ErrWouldBlock.
+// whatever the mode. It must not be called by a callback, for which it would wait for ever.
 func (p *Partition) Flush(ctx context.Context) error {
-	if p.cfg.Scheduler.calling() {
-		return ErrWouldBlock
-	}
 	if p.lane.Load() != nil || !p.callbacks.idle() {
 		if err := p.barrier(ctx); err != nil {
 			return err
@@ -246,7 +242,7 @@ func (p *Partition) Flush(ctx context.Context) error {
 // barrier sends an empty request through queue and callbacks and waits for it to come out.
 func (p *Partition) barrier(ctx context.Context) error {
 	passed := make(chan error, 1)
-	r := NewRequest(nil, 0, 0, func(r *Request) {
+	r := p.NewRequest(nil, 0, 0, func(r *Request) {
 		passed <- r.err
 		r.Release()
 	})

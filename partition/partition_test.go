@@ -18,12 +18,12 @@ func (s text) AppendTo(b *log.Builder, i int, now int64) error {
 	return b.Append(now, nil, []byte(s[i]), nil)
 }
 
-func request(values ...string) *Request {
+func request(p *Partition, values ...string) *Request {
 	n := int64(0)
 	for _, v := range values {
 		n += int64(len(v))
 	}
-	return NewRequest(text(values), len(values), n, nil)
+	return p.NewRequest(text(values), len(values), n, nil)
 }
 
 func testPartition(t testing.TB, fsys vfs.FS, mode log.Mode) *Partition {
@@ -43,7 +43,7 @@ func testPartition(t testing.TB, fsys vfs.FS, mode log.Mode) *Partition {
 }
 
 func publish(ctx context.Context, p *Partition, values ...string) (int64, error) {
-	r := request(values...)
+	r := request(p, values...)
 	defer r.Release()
 	if err := p.Enqueue(ctx, r); err != nil {
 		return 0, err

@@ -42,6 +42,7 @@ const (
 
 // Request is the part of a publish that goes to one partition. Requests are pooled: NewRequest takes one, Release gives it back.
 type Request struct {
+	pool    *requestPool
 	src     Source
 	records int
 	bytes   int64
@@ -56,14 +57,24 @@ type Request struct {
 	err        error
 }
 
-var requests = sync.Pool{New: func() any { return &Request{resolved: make(chan struct{}, 1)} }}
+// requestPool keeps requests. Each scheduler has one, and not the package: a request has a channel, and one made in a
+// testing/synctest bubble must not be used outside it.
+type requestPool struct{ sync.Pool }
+
+func (p *requestPool) get() *Request {
+	if r, ok := p.Get().(*Request); ok {
+		return r
+	}
+	return &Request{pool: p, resolved: make(chan struct{}, 1)}
+}
 
 // NewRequest returns a request for the records of src: how many, and about how many bytes. With
 // done nil its publisher calls Wait; otherwise done is called on the partition's callback goroutine, in
 // the order of the offsets. Whoever calls Wait, or done, calls Release after it; so does
 // a publisher whose Enqueue has failed.
-func NewRequest(src Source, records int, bytes int64, done func(*Request)) *Request {
-	r := requests.Get().(*Request)
+func (p *Partition) NewRequest(src Source, records int, bytes int64, done func(*Request)) *Request {
+	r := p.cfg.Scheduler.requests.get()
+	r.part = p
 	r.src, r.records, r.bytes, r.done = src, records, bytes, done
 	r.state.Store(stateQueued)
 	r.refs.Store(1)
@@ -81,7 +92,7 @@ func (r *Request) Release() {
 	default:
 	}
 	r.src, r.done, r.part = nil, nil, nil
-	requests.Put(r)
+	r.pool.Put(r)
 }
 
 // Source returns what NewRequest was given.

@@ -25,6 +25,8 @@ type Scheduler struct {
 	mu    sync.Mutex
 	dirty []*Partition // ModeInterval: written to since the last sync
 
+	requests requestPool
+
 	callers sync.Map // ids of the goroutines that run callbacks
 
 	stop chan struct{}
