@@ -1,11 +1,13 @@
 package checkpoint
 
 import (
-	"encoding/hex"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -14,63 +16,91 @@ import (
 
 const (
 	currentName    = "CURRENT"
-	currentVersion = 1
+	formatVersion  = 1
+	maxCurrent     = 4 << 10
+	maxGenerations = 16 // that CURRENT lists; there are never more than two
 )
 
 // current is what CURRENT says.
 type current struct {
-	id         [16]byte
-	proven     uint64 // every commit up to this sequence was durable
-	generation uint64
+	id          [16]byte
+	proven      uint64 // every sequence up to this one was durable
+	generations []uint64
 }
 
-func (c current) encode() []byte {
-	s := fmt.Sprintf("checkpoint %d\nid %x\nproven %d\ngeneration %d\n", currentVersion, c.id, c.proven, c.generation)
-	return fmt.Appendf(nil, "%ssum %016x\n", s, xxhash.Sum64String(s))
+func (c *current) encode() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "checkpoint %d\nid %x\nproven %d\n", formatVersion, c.id, c.proven)
+	for _, g := range c.generations {
+		fmt.Fprintf(&b, "generation %d\n", g)
+	}
+	fmt.Fprintf(&b, "sum %016x\n", xxhash.Sum64(b.Bytes()))
+	return b.Bytes()
 }
 
-func decodeCurrent(b []byte) (current, error) {
-	var c current
+// decodeCurrent accepts what encode makes and nothing else.
+func decodeCurrent(b []byte) (*current, error) {
+	body, sum, found := strings.Cut(string(b), "sum ")
+	if !found || sum != fmt.Sprintf("%016x\n", xxhash.Sum64String(body)) {
+		return nil, errors.New("the checksum does not match")
+	}
 	var version int
-	var id, sum string
-	if _, err := fmt.Sscanf(string(b), "checkpoint %d\nid %s\nproven %d\ngeneration %d\nsum %s\n", &version, &id, &c.proven, &c.generation, &sum); err != nil {
-		return c, fmt.Errorf("not what CURRENT looks like: %w", err)
+	var id []byte
+	c := &current{}
+	lines := strings.SplitAfter(body, "\n")
+	if _, err := fmt.Sscanf(lines[0], "checkpoint %d\n", &version); err != nil {
+		return nil, fmt.Errorf("version: %w", err)
 	}
-	if version != currentVersion {
-		return c, fmt.Errorf("version %d", version)
+	if version > formatVersion {
+		return nil, fmt.Errorf("%w: version %d", ErrVersion, version)
 	}
-	if n, err := hex.Decode(c.id[:], []byte(id)[:min(len(id), 32)]); err != nil || n != len(c.id) {
-		return c, errors.New("bad id")
+	if len(lines) < 5 || len(lines) > 4+maxGenerations {
+		return nil, fmt.Errorf("%d lines", len(lines))
 	}
-	if string(c.encode()) != string(b) {
-		return c, errors.New("checksum mismatch")
+	if _, err := fmt.Sscanf(lines[1]+lines[2], "id %x\nproven %d\n", &id, &c.proven); err != nil {
+		return nil, fmt.Errorf("id and proven sequence: %w", err)
+	}
+	copy(c.id[:], id)
+	for _, line := range lines[3 : len(lines)-1] {
+		var g uint64
+		if _, err := fmt.Sscanf(line, "generation %d\n", &g); err != nil {
+			return nil, fmt.Errorf("generation: %w", err)
+		}
+		c.generations = append(c.generations, g)
+	}
+	if !bytes.Equal(c.encode(), b) || !slices.IsSorted(c.generations) || c.generations[0] == 0 {
+		return nil, errors.New("not as this package writes it")
 	}
 	return c, nil
 }
 
-// readCurrent reads a store's CURRENT, which must be of the store with an id.
-func readCurrent(dir string, id [16]byte) (current, error) {
+// readCurrent reads the CURRENT of the store with an id. The error of a file that is not
+// there is fs.ErrNotExist too.
+func readCurrent(dir string, id [16]byte) (*current, error) {
 	path := filepath.Join(dir, currentName)
-	b, err := vfs.ReadFile(vfs.OS, path, 4096)
-	if errors.Is(err, fs.ErrNotExist) {
-		return current{}, &MissingDataError{Path: path, Reason: "is gone"}
-	}
-	if err != nil {
-		return current{}, err
-	}
-	if len(b) == 0 {
-		return current{}, &MissingDataError{Path: path, Reason: "is empty"}
+	b, err := vfs.ReadFile(vfs.OS, path, maxCurrent)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: %w", &MissingDataError{path, "the file is gone"}, err)
+	case errors.Is(err, vfs.ErrTooLarge):
+		return nil, &CorruptError{path, 0, -1, err.Error()}
+	case err != nil:
+		return nil, err
+	case len(b) == 0:
+		return nil, &MissingDataError{path, "the file is empty"}
 	}
 	c, err := decodeCurrent(b)
-	if err != nil {
-		return c, &CorruptError{Path: path, Reason: err.Error()}
-	}
-	if c.id != id {
-		return c, &MissingDataError{Path: path, Reason: fmt.Sprintf("belongs to the store of broker %x, not of %x", c.id, id)}
+	switch {
+	case errors.Is(err, ErrVersion):
+		return nil, fmt.Errorf("%s: %w", path, err)
+	case err != nil:
+		return nil, &CorruptError{path, 0, int64(len(b)), err.Error()}
+	case c.id != id:
+		return nil, &MissingDataError{path, fmt.Sprintf("it belongs to store %x, not to %x", c.id, id)}
 	}
 	return c, nil
 }
 
-func writeCurrent(dir string, c current) error {
-	return vfs.WriteFileAtomic(vfs.OS, filepath.Join(dir, currentName), c.encode())
+func (c *current) equal(o *current) bool {
+	return c.id == o.id && c.proven == o.proven && slices.Equal(c.generations, o.generations)
 }

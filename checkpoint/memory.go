@@ -4,26 +4,36 @@ import (
 	"context"
 	"iter"
 	"sync"
+	"sync/atomic"
 )
 
-// MemoryOptions configures a Memory.
+// MemoryOptions are the options of [NewMemory]. The zero value is ready to use.
 type MemoryOptions struct {
-	// MaxBytes bounds keys and values together. Default 256 MiB.
+	// MaxBytes bounds live keys and values, EntryOverhead for each included: 0 means
+	// DefaultMaxBytes, negative no bound.
 	MaxBytes int64
 }
 
-// Memory is a Store that keeps everything in memory, and nothing after Close.
+// Memory is a [Store] that lives as long as the process. Commits take no I/O.
 type Memory struct {
-	mu     sync.RWMutex
-	state  *state
-	seq    Revision
-	closed bool
+	maxBytes int64
+
+	mu   sync.Mutex // serialises commits
+	work state
+
+	visible atomic.Pointer[state] // nil once closed
 }
 
-// NewMemory returns an empty store.
-func NewMemory(opts MemoryOptions) *Memory { return &Memory{state: newState(opts.MaxBytes)} }
+var _ Store = (*Memory)(nil)
 
-// Commit implements Store.
+// NewMemory returns an empty store.
+func NewMemory(opts MemoryOptions) *Memory {
+	m := &Memory{maxBytes: resolveMaxBytes(opts.MaxBytes)}
+	m.visible.Store(&state{})
+	return m
+}
+
+// Commit implements [Store].
 func (m *Memory) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -33,54 +43,42 @@ func (m *Memory) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed {
+	if m.visible.Load() == nil {
 		return 0, ErrClosed
 	}
-	if err := m.state.overlay().admit(b, m.seq+1); err != nil {
+	if err := m.work.commit(b, m.maxBytes); err != nil {
 		return 0, err
 	}
-	if len(b.ops) == 0 {
-		return m.seq, nil
-	}
-	m.seq++
-	m.state.apply(b.ops, m.seq)
-	return m.seq, nil
+	m.visible.Store(m.work.freeze())
+	return Revision(m.work.seq), nil
 }
 
-// Get implements Store.
+func (m *Memory) view() (*state, error) {
+	if s := m.visible.Load(); s != nil {
+		return s, nil
+	}
+	return nil, ErrClosed
+}
+
+// Get implements [Store].
 func (m *Memory) Get(ctx context.Context, key []byte) ([]byte, Revision, error) {
-	if err := ctx.Err(); err != nil {
+	s, err := m.view()
+	if err != nil {
 		return nil, 0, err
 	}
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.closed {
-		return nil, 0, ErrClosed
-	}
-	value, rev := m.state.get(key)
-	return value, rev, nil
+	return s.get(ctx, key)
 }
 
-// Scan implements Store.
+// Scan implements [Store].
 func (m *Memory) Scan(ctx context.Context, prefix []byte) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		m.mu.RLock()
-		var entries []Entry
-		var err error
-		if m.closed {
-			err = ErrClosed
-		} else {
-			entries = m.state.entries(prefix)
-		}
-		m.mu.RUnlock()
-		sequence(ctx, entries, err)(yield)
-	}
+	return scan(ctx, prefix, m.view)
 }
 
-// Close implements Store.
+// Close implements [Store]. It forgets everything and returns nil.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.closed, m.state = true, nil
+	m.visible.Store(nil)
+	m.work = state{}
 	return nil
 }

@@ -4,217 +4,233 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
-	"strconv"
-	"sync"
-	"syscall"
-
-	"github.com/tidwall/wal"
+	"slices"
+	"strings"
 
 	"github.com/braid-go/braid/internal/vfs"
 )
 
-// WALReport tells what OpenWAL found and did.
-type WALReport struct {
-	Created  bool   // a new store was made
-	Keys     int    // live keys
-	Sequence uint64 // of the last commit
-	// Torn is the file in which a tail that nothing proves was kept aside, "" if there was none, and TornBytes its size.
-	Torn      string
-	TornBytes int64
-}
-
-// OpenWAL opens the store in a directory for writing. Only one may have it open at a time, which the caller sees
-// to. Errors: ErrMissingData, ErrCorrupt, and those of the file system.
+// OpenWAL opens the store in a directory for writing. The caller sees to it that nobody else has it
+// open for writing.
+//
+// It reads what is there, writes it anew, and only then builds upon it; that needs space for
+// all live keys once more, or it is ErrNoSpace. Writing that a crash has cut short is
+// kept in a .torn file and reported. Anything else that is not as it was left is an error, and nothing has
+// changed then: ErrCorrupt, ErrMissingData, ErrVersion, and the file system's.
 func OpenWAL(dir string, opts WALOptions) (*WAL, error) {
 	if opts.GenerationBytes <= 0 {
 		opts.GenerationBytes = DefaultGenerationBytes
 	}
-	w := &WAL{dir: dir, opts: opts}
-	w.quiet = sync.NewCond(&w.mu)
-	fresh, err := w.prepare()
+	opts.MaxBytes = resolveMaxBytes(opts.MaxBytes)
+	w := &WAL{dir: dir, opts: opts, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	w.requests.New = func() any { return &request{done: make(chan struct{}, 1)} }
+	found, err := w.load()
+	if err == nil {
+		err = w.begin(found)
+	}
+	if noSpace(err) && !errors.Is(err, ErrNoSpace) {
+		err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	if fresh {
-		w.state, w.report.Created = newState(opts.MaxBytes), true
-	} else if err := w.recover(); err != nil {
-		return nil, err
-	}
-	w.report.Keys, w.report.Sequence = len(w.state.keys), w.seq
-	if err := w.begin(); err != nil {
-		return nil, fmt.Errorf("begin a generation: %w", err)
-	}
+	go w.run()
 	return w, nil
 }
 
-// prepare sees to the directory and reports whether a new store is to be made.
-func (w *WAL) prepare() (fresh bool, err error) {
-	_, err = readCurrent(w.dir, w.opts.ID)
-	var missing *MissingDataError
-	if !errors.As(err, &missing) || !w.opts.Create {
-		return false, err
+// load reads what is there.
+func (w *WAL) load() (*recovered, error) {
+	cur, err := readCurrent(w.dir, w.opts.ID)
+	if errors.Is(err, fs.ErrNotExist) && w.opts.Create {
+		w.report.Created = true
+		return &recovered{state: &state{}}, w.prepareNew()
 	}
-	if _, err := vfs.OS.Stat(filepath.Join(w.dir, currentName)); err == nil {
-		return false, missing // another broker's, or emptied: never made anew
-	}
-	if err := vfs.OS.Mkdir(w.dir); err != nil && !errors.Is(err, fs.ErrExist) {
-		return false, err
-	}
-	return true, vfs.OS.SyncDir(filepath.Dir(w.dir))
-}
-
-// recover reads the state from the generation that CURRENT names.
-func (w *WAL) recover() error {
-	c, err := readCurrent(w.dir, w.opts.ID)
-	if err != nil {
-		return err
-	}
-	g, err := scanGeneration(w.dir, c.generation, w.opts.ID, max(c.proven, w.opts.ProvenSequence))
-	if err != nil {
-		return err
-	}
-	w.generation = c.generation
-	w.state, w.seq = replay(g, w.opts.MaxBytes, ^uint64(0))
-	if err := w.checkOthers(c.generation); err != nil {
-		return err
-	}
-	if len(g.torn) == 0 {
-		return nil
-	}
-	path := generationDir(w.dir, c.generation) + ".torn"
-	w.report.Torn, w.report.TornBytes = path, int64(len(g.torn))
-	return vfs.WriteFileAtomic(vfs.OS, path, g.torn)
-}
-
-// generations lists the numbers of the generation directories.
-func (w *WAL) generations() ([]uint64, error) {
-	entries, err := vfs.OS.List(w.dir)
 	if err != nil {
 		return nil, err
 	}
-	var out []uint64
-	for _, e := range entries {
-		n, err := strconv.ParseUint(e.Name(), 10, 64)
-		if err == nil && e.IsDir() && filepath.Join(w.dir, e.Name()) == generationDir(w.dir, n) {
-			out = append(out, n)
-		}
+	gens, err := readGenerations(w.dir, cur)
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
+	r, err := recoverState(gens, cur.proven, math.MaxUint64)
+	if err != nil {
+		return nil, err
+	}
+	seq := r.state.seq
+	if w.opts.ProvenSequence > seq {
+		newest := gens[len(gens)-1]
+		return nil, &CorruptError{newest.path, newest.end, -1, fmt.Sprintf("the store ends with sequence %d, but %d was durable", seq, w.opts.ProvenSequence)}
+	}
+	if err := w.checkUnlisted(cur); err != nil {
+		return nil, err
+	}
+	w.report.Generations = cur.generations
+	w.report.Clean = cur.proven == seq && len(r.torn) == 0
+	w.report.Sequence, w.report.Keys, w.report.Bytes = seq, r.state.keys.n, r.state.bytes
+	return r, nil
 }
 
-// checkOthers refuses a later generation with commits in it: then CURRENT is not the latest. One without is
-// what a change that was cut short has left.
-func (w *WAL) checkOthers(listed uint64) error {
-	numbers, err := w.generations()
+// readGenerations scans the listed generations.
+func readGenerations(dir string, cur *current) ([]*scanned, error) {
+	var gens []*scanned
+	for _, n := range cur.generations {
+		g, err := readGeneration(dir, n, cur.id)
+		if err != nil {
+			return nil, err
+		}
+		gens = append(gens, g)
+	}
+	return gens, nil
+}
+
+// prepareNew sees to the directory of a new store. One that has held commits is refused: CURRENT
+// is missing there.
+func (w *WAL) prepareNew() error {
+	if err := vfs.OS.Mkdir(w.dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := w.opts.sync(func() error { return vfs.OS.SyncDir(filepath.Dir(w.dir)) }); err != nil {
+		return err
+	}
+	infos, err := vfs.OS.List(w.dir)
+	if err != nil {
+		return err
+	}
+	for _, info := range infos {
+		if strings.HasSuffix(info.Name(), tornSuffix) {
+			return &MissingDataError{filepath.Join(w.dir, currentName), "the file is gone, but " + info.Name() + " is there"}
+		}
+	}
+	return w.checkUnlisted(&current{id: w.opts.ID})
+}
+
+// checkUnlisted refuses a later generation than those listed that holds commits: only a listed one is
+// ever given any, so CURRENT is not the latest. One without is what an interrupted opening
+// or change has left.
+func (w *WAL) checkUnlisted(cur *current) error {
+	numbers, err := listGenerations(w.dir)
 	if err != nil {
 		return err
 	}
 	for _, n := range numbers {
-		if n <= listed {
+		if len(cur.generations) > 0 && n <= slices.Max(cur.generations) {
 			continue
 		}
-		g, err := scanGeneration(w.dir, n, w.opts.ID, 0)
-		if err == nil && len(g.entries) > 1 {
-			return &CorruptError{Path: filepath.Join(w.dir, currentName), Reason: fmt.Sprintf("names generation %d, but %d holds commits", listed, n)}
+		g, err := readGeneration(w.dir, n, w.opts.ID)
+		if errors.Is(err, ErrMissingData) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range append(g.entries, g.behind...) {
+			if len(e.commits) > 0 {
+				return &MissingDataError{filepath.Join(w.dir, currentName), fmt.Sprintf("an old copy: generation %d holds commits and is not listed", n)}
+			}
 		}
 	}
 	return nil
 }
 
-// begin makes the next generation with the present state, switches to it, and removes all others.
-func (w *WAL) begin() error {
-	numbers, err := w.generations()
+// begin sets torn tails aside, writes the state as the snapshot of a fresh generation, switches
+// CURRENT to it, and removes what no longer counts.
+func (w *WAL) begin(found *recovered) error {
+	numbers, err := listGenerations(w.dir)
 	if err != nil {
 		return err
 	}
-	next := w.generation + 1
-	for _, n := range numbers {
-		next = max(next, n+1)
+	number := uint64(1)
+	if len(numbers) > 0 {
+		number = numbers[len(numbers)-1] + 1
 	}
-	if err := w.startGeneration(next); err != nil {
+	if len(w.report.Generations) > 0 {
+		number = max(number, slices.Max(w.report.Generations)+1)
+	}
+	if err := w.setAside(found); err != nil {
 		return err
 	}
-	if err := writeCurrent(w.dir, current{id: w.opts.ID, proven: w.seq, generation: next}); err != nil {
-		w.files.close()
+	w.removeAll(slices.DeleteFunc(numbers, func(n uint64) bool { return slices.Contains(w.report.Generations, n) }))
+	w.work = *found.state
+	g, err := createGeneration(w.dir, number, &w.opts)
+	if err != nil {
 		return err
 	}
-	for _, n := range numbers {
-		if err := w.removeGeneration(n); err != nil {
-			w.files.close()
+	w.gen = g
+	if err := w.switchTo(g); err != nil {
+		return errors.Join(err, g.close())
+	}
+	w.durable.Store(w.work.seq)
+	w.visible.Store(w.work.freeze())
+	w.setFull()
+	return nil
+}
+
+// switchTo writes a snapshot of all that there is to a generation and makes it the one that counts.
+func (w *WAL) switchTo(g *generation) error {
+	synced := w.work.seq
+	snap := newSnapshot(w.work.freeze())
+	for !snap.finished {
+		w.enc.begin()
+		snap.next(&w.enc)
+		w.work.seq++
+		entry := w.enc.seal(g.salt, w.work.seq, synced)
+		if err := g.room(len(entry)); err != nil {
+			return err
+		}
+		if err := w.opts.step("append snapshot"); err != nil {
+			return err
+		}
+		if err := g.append(entry); err != nil {
 			return err
 		}
 	}
+	g.snapshot = g.size
+	if err := w.opts.step("sync snapshot"); err != nil {
+		return err
+	}
+	if err := w.opts.sync(g.file.Sync); err != nil {
+		return err
+	}
+	err := writeCurrent(w.dir, &current{id: w.opts.ID, proven: w.work.seq, generations: []uint64{g.number}}, &w.opts)
+	if err != nil {
+		return err
+	}
+	w.removeAll(w.report.Generations)
 	return nil
 }
 
-// startGeneration makes a generation with a snapshot of the state, durably, and writes to it from now on.
-func (w *WAL) startGeneration(n uint64) error {
-	dir := generationDir(w.dir, n)
-	if err := vfs.OS.Mkdir(dir); err != nil {
-		return err
-	}
-	snapshot := encodeSnapshot(w.opts.ID, w.state, w.seq)
-	l, err := wal.Open(dir, &wal.Options{
-		SegmentSize: int(w.opts.GenerationBytes)*2 + 2*len(snapshot) + 64<<20, // never reached: it never cycles
-		LogFormat:   wal.Binary, SegmentCacheSize: 1, NoCopy: true, DirPerms: 0o700, FilePerms: 0o600,
-	})
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(generationFile(w.dir, n), os.O_RDWR, 0)
-	if err != nil {
-		l.Close()
-		return err
-	}
-	w.files = files{log: l, file: f, generation: n}
-	err = w.write(snapshot)
-	if err == nil {
-		err = vfs.OS.SyncDir(dir)
-	}
-	if err == nil {
-		err = vfs.OS.SyncDir(w.dir)
-	}
-	if err != nil {
-		w.files.close()
-		return err
-	}
-	w.full = w.size + max(w.opts.GenerationBytes, w.size)
-	return nil
-}
-
-// removeGeneration removes a generation that no longer counts.
-func (w *WAL) removeGeneration(n uint64) error {
-	dir := generationDir(w.dir, n)
-	entries, err := vfs.OS.List(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := vfs.OS.Remove(filepath.Join(dir, e.Name())); err != nil {
-			return err
+// removeAll removes generations that are not listed. One that stays does no harm.
+func (w *WAL) removeAll(numbers []uint64) {
+	for _, n := range numbers {
+		if err := removeGeneration(w.dir, n, &w.opts); err != nil {
+			w.report.Leftover = append(w.report.Leftover, generationDir(w.dir, n))
 		}
 	}
-	return vfs.OS.Remove(dir)
 }
 
-// replaceGeneration changes to a new generation when the present one has grown large. Without space for it the
-// present one goes on growing.
-func (w *WAL) replaceGeneration() error {
-	old := w.files
-	err := w.startGeneration(old.generation + 1)
-	if errors.Is(err, syscall.ENOSPC) {
-		w.files = old
-		w.full += w.opts.GenerationBytes
-		return w.removeGeneration(old.generation + 1)
+const tornSuffix = ".torn"
+
+// setAside keeps torn tails in files of their own: the same ones each time, if it is interrupted.
+func (w *WAL) setAside(found *recovered) error {
+	for i, tail := range found.torn {
+		if err := w.opts.step("write torn tail"); err != nil {
+			return err
+		}
+		tail.Path = generationDir(w.dir, tail.Generation) + tornSuffix
+		write := func() error { return vfs.WriteFileAtomic(vfs.OS, tail.Path, found.tails[i]) }
+		if w.opts.hooks.unsynced {
+			write = func() error { return writeUnsynced(tail.Path, found.tails[i]) }
+		}
+		if err := write(); err != nil {
+			return err
+		}
+		w.report.Torn = append(w.report.Torn, tail)
 	}
-	if err == nil {
-		err = writeCurrent(w.dir, current{id: w.opts.ID, proven: w.seq, generation: w.generation})
-	}
-	err = errors.Join(err, old.close())
-	if err != nil {
-		return err
-	}
-	return w.removeGeneration(old.generation)
+	return nil
 }
+
+// writeUnsynced is what hooks.unsynced makes of vfs.WriteFileAtomic.
+func writeUnsynced(name string, data []byte) error { return os.WriteFile(name, data, 0o600) }

@@ -11,127 +11,134 @@ import (
 	"github.com/braid-go/braid/internal/vfs"
 )
 
-// maxGeneration bounds what is read of a generation's file.
-const maxGeneration = 2 << 30
+// maxGenerationFile bounds what is read of a generation's file: far above what MaxBytes
+// and GenerationBytes make of it.
+const maxGenerationFile = 8 << 30
 
-func generationDir(dir string, n uint64) string { return filepath.Join(dir, fmt.Sprintf("%010d", n)) }
-
-// generationFile is the one file of a generation; tidwall/wal names it by its first index.
-func generationFile(dir string, n uint64) string {
-	return filepath.Join(generationDir(dir, n), fmt.Sprintf("%020d", 1))
+func generationDir(dir string, number uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%010d", number))
 }
 
-// generation is what scanning a generation has found.
-type generation struct {
-	entries []*entry
-	torn    []byte // behind the last entry
-	tornAt  int64
+// segmentPath is the one file of a generation; tidwall/wal names it by the index of its first entry.
+func segmentPath(dir string, number uint64) string {
+	return filepath.Join(generationDir(dir, number), fmt.Sprintf("%020d", 1))
 }
 
-// scanGeneration reads a generation. Where an entry should begin and none does, everything from there on is torn, provided that
-// nothing proves that it was durable: not proven, and no entry before or behind.
-func scanGeneration(dir string, n uint64, id [16]byte, proven uint64) (*generation, error) {
-	path := generationFile(dir, n)
-	b, err := vfs.ReadFile(vfs.OS, path, maxGeneration)
+// scanned is what the file of a generation holds.
+type scanned struct {
+	number  uint64
+	path    string
+	data    []byte
+	entries []located // from the beginning on, without a gap
+	end     int64     // where the last of them ends
+	damage  error     // what is wrong with the bytes from end on; nil if there are none but zeros
+	behind  []located // whole entries found behind the damage
+}
+
+// located is an entry and where it is in the file.
+type located struct {
+	*entry
+	at, end int64
+}
+
+// readGeneration scans the file of a generation.
+func readGeneration(dir string, number uint64, id [16]byte) (*scanned, error) {
+	path := segmentPath(dir, number)
+	data, err := vfs.ReadFile(vfs.OS, path, maxGenerationFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &MissingDataError{Path: path, Reason: "is gone"}
+		return nil, &MissingDataError{path, "the file is gone"}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(b) == 0 {
-		return nil, &MissingDataError{Path: path, Reason: "is empty"}
-	}
-	g := &generation{}
-	next := uint64(0)
-	pos := 0
-	var bad error
-	for pos < len(b) {
-		e, size, err := nextEntry(id, b[pos:])
-		if err == nil && (len(g.entries) == 0) != (e.kind == kindSnapshot) {
-			err = fmt.Errorf("an entry of kind %d as number %d", e.kind, len(g.entries)+1)
-		}
-		if err == nil && e.kind == kindCommits && e.seq != next {
-			err = fmt.Errorf("commit %d where %d should be", e.seq, next)
-		}
-		if err != nil {
-			bad = err
-			break
-		}
-		g.entries = append(g.entries, e)
-		next = e.last() + 1
-		pos += size
-		proven = max(proven, e.synced)
-	}
-	if len(g.entries) == 0 {
-		return nil, &CorruptError{Path: path, Reason: fmt.Sprintf("no snapshot: %v", bad)}
-	}
-	if bad == nil {
-		bad = errors.New("the file ends")
-	}
-	proven = max(proven, provenBehind(id, b[pos:]))
-	if proven >= next {
-		return nil, &CorruptError{Path: path, Pos: int64(pos), Reason: fmt.Sprintf("commit %d was durable and is not here: %v", next, bad)}
-	}
-	g.torn, g.tornAt = bytes.TrimRight(b[pos:], "\x00"), int64(pos)
-	return g, nil
+	s := findEntries(data, saltOf(id, number))
+	s.number, s.path = number, path
+	return s, nil
 }
 
-// nextEntry decodes the entry at the beginning of b and returns how many bytes it takes.
-func nextEntry(id [16]byte, b []byte) (*entry, int, error) {
-	n, size := binary.Uvarint(b)
-	if size <= 0 || n > uint64(len(b)-size) {
-		return nil, 0, errors.New("an entry that is cut short")
-	}
-	e, err := decodeEntry(id, b[size:size+int(n)])
-	return e, size + int(n), err
-}
-
-var entryMagicBytes = binary.LittleEndian.AppendUint32(nil, entryMagic)
-
-// provenBehind looks in what could not be read for whole entries, and returns the highest sequence
-// that one of them says was durable.
-func provenBehind(id [16]byte, b []byte) uint64 {
-	var proven uint64
+// findEntries finds the entries in the bytes of a generation's file.
+func findEntries(data []byte, salt uint64) *scanned {
+	s := &scanned{data: data}
 	for {
-		i := bytes.Index(b, entryMagicBytes)
-		if i < 0 || len(b)-i < entryHeader+entrySum {
-			return proven
+		rest := data[s.end:]
+		if len(rest) == 0 || rest[0] == 0 && allZero(rest) {
+			return s
 		}
-		b = b[i:]
-		size := entryHeader + uint64(binary.LittleEndian.Uint32(b[24:])) + entrySum
-		if size <= uint64(len(b)) {
-			if e, err := decodeEntry(id, b[:size]); err == nil {
-				proven = max(proven, e.synced)
-			}
+		e, n, err := nextEntry(salt, rest)
+		if err != nil {
+			s.damage = err
+			s.resync(salt)
+			return s
 		}
-		b = b[1:]
+		s.entries = append(s.entries, located{e, s.end, s.end + int64(n)})
+		s.end += int64(n)
 	}
 }
 
-// replay makes the state that a generation's entries leave, up to and including a sequence.
-func replay(g *generation, limit int64, through uint64) (*state, uint64) {
-	s := newState(limit)
-	var seq uint64
-	for _, e := range g.entries {
-		if e.kind == kindSnapshot {
-			for _, x := range e.snapshot {
-				s.set(string(x.Key), bytes.Clone(x.Value), x.Revision)
-			}
-			seq = e.seq
-			continue
+// nextEntry decodes the entry at the beginning of b, as tidwall/wal frames it, and
+// returns the length of the frame.
+func nextEntry(salt uint64, b []byte) (*entry, int, error) {
+	n, head := binary.Uvarint(b)
+	switch {
+	case head <= 0 || head != len(binary.AppendUvarint(nil, n)) || n < headerBytes || n > headerBytes+maxPayload:
+		return nil, 0, errNoEntry
+	case n > uint64(len(b)-head):
+		return nil, 0, fmt.Errorf("an entry of %d bytes is cut short after %d", n, len(b)-head)
+	}
+	e, err := decodeEntry(salt, b[head:head+int(n)])
+	return e, head + int(n), err
+}
+
+// resync looks for whole entries behind a damage: they tell what was durable.
+func (s *scanned) resync(salt uint64) {
+	magic := binary.LittleEndian.AppendUint32(nil, entryMagic)
+	var last uint64
+	if len(s.entries) > 0 {
+		last = s.entries[len(s.entries)-1].last()
+	}
+	for at := s.end; ; {
+		i := bytes.Index(s.data[at:], magic)
+		if i < 0 {
+			return
 		}
-		for i, ops := range e.commits {
-			at := e.seq + uint64(i)
-			if at > through {
-				return s, seq
+		at += int64(i)
+		rest := s.data[at:]
+		n := entryLength(rest)
+		// Sequences only rise. So a value that contains an old entry of this very
+		// file does not pass for a later one.
+		if n > 0 && n <= len(rest) && binary.LittleEndian.Uint64(rest[16:]) > last {
+			if e, err := decodeEntry(salt, rest[:n]); err == nil {
+				s.behind = append(s.behind, located{e, at, at + int64(n)})
+				at, last = at+int64(n), e.last()
+				continue
 			}
-			for j := range ops {
-				ops[j].value = append([]byte{}, ops[j].value...)
-			}
-			s.apply(ops, Revision(at))
-			seq = at
+		}
+		at++
+	}
+}
+
+func allZero(b []byte) bool {
+	for len(b) >= 8 {
+		if binary.LittleEndian.Uint64(b) != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c != 0 {
+			return false
 		}
 	}
-	return s, seq
+	return true
+}
+
+// proven returns the highest sequence that any entry here says was durable.
+func (s *scanned) proven() uint64 {
+	var p uint64
+	for _, list := range [][]located{s.entries, s.behind} {
+		for _, e := range list {
+			p = max(p, e.synced)
+		}
+	}
+	return p
 }

@@ -3,142 +3,150 @@ package checkpoint
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"iter"
+	"math"
 	"slices"
-	"strings"
 )
 
-// state is the live keys. Its owner guards it.
+// state is what a store holds after some commit. Copies made with freeze are immutable.
 type state struct {
-	keys  map[string]item
-	bytes int64 // of keys and values, with the overhead counted for each
-	limit int64
+	keys  tree
+	bytes int64  // what the live keys count towards MaxBytes
+	seq   uint64 // of the last commit, and of everything else that has taken a number
 }
 
-type item struct {
-	value []byte
-	rev   Revision
+func (s *state) freeze() *state {
+	return &state{keys: s.keys.freeze(), bytes: s.bytes, seq: s.seq}
 }
 
-func newState(limit int64) *state {
-	if limit == 0 {
-		limit = DefaultMaxBytes
+func cost(key, value []byte) int64 { return int64(len(key) + len(value) + EntryOverhead) }
+
+// put sets a key.
+func (s *state) put(it *item) {
+	if old := s.keys.get(it.key); old != nil {
+		s.bytes -= cost(old.key, old.value)
 	}
-	return &state{keys: map[string]item{}, limit: limit}
+	s.bytes += cost(it.key, it.value)
+	s.keys.put(it)
 }
 
-func cost(key string, value []byte) int64 { return int64(len(key) + len(value) + keyOverhead) }
-
-// overlay is a state with changes that are not applied yet: what a batch sees that is to be committed together with
-// earlier ones.
-type overlay struct {
-	s       *state
-	changed map[string]Revision // 0: deleted
-	values  map[string]int      // sizes of what is put
-	bytes   int64
-}
-
-func (s *state) overlay() *overlay {
-	return &overlay{s: s, changed: map[string]Revision{}, values: map[string]int{}, bytes: s.bytes}
-}
-
-func (o *overlay) revision(key []byte) Revision {
-	if rev, ok := o.changed[string(key)]; ok {
-		return rev
+// remove deletes a key if it is there.
+func (s *state) remove(key []byte) {
+	if old := s.keys.get(key); old != nil {
+		s.bytes -= cost(old.key, old.value)
+		s.keys.delete(key)
 	}
-	return o.s.keys[string(key)].rev
 }
 
-// admit checks a batch's expectations and the limit, and adds its changes under a revision.
-func (o *overlay) admit(b *Batch, rev Revision) error {
-	for _, e := range b.expects {
-		if actual := o.revision(e.key); actual != e.rev {
-			return &ConflictError{Key: bytes.Clone(e.key), Expected: e.rev, Actual: actual}
+// commit carries out a checked batch under the next sequence number, or leaves s as
+// it was: after *ConflictError or *LimitError.
+func (s *state) commit(b *Batch, maxBytes int64) error {
+	for o, a := range b.all {
+		if o.kind != opExpect {
+			continue
+		}
+		var actual Revision
+		if it := s.keys.get(a.key); it != nil {
+			actual = it.rev
+		}
+		if actual != o.rev {
+			return &ConflictError{bytes.Clone(a.key), o.rev, actual}
 		}
 	}
-	if grown := o.bytes + int64(b.bytes); grown > o.s.limit && b.puts() {
-		return fmt.Errorf("%w: %d bytes of keys and values, at most %d", ErrLimit, grown, o.s.limit)
+	if b.writes == 0 {
+		return nil
 	}
-	for _, op := range b.ops {
-		o.change(op, rev)
+	if err := s.fits(b, maxBytes); err != nil {
+		return err
+	}
+	s.seq++
+	for o, a := range b.all {
+		switch o.kind {
+		case opPut:
+			s.put(newItem(a.key, a.value, Revision(s.seq)))
+		case opDelete:
+			s.remove(a.key)
+		}
 	}
 	return nil
 }
 
-func (b *Batch) puts() bool { return slices.ContainsFunc(b.ops, func(o op) bool { return !o.delete }) }
-
-func (o *overlay) change(op op, rev Revision) {
-	key := string(op.key)
-	if size, ok := o.values[key]; ok {
-		o.bytes -= int64(size)
-	} else if old, ok := o.s.keys[key]; ok && !o.touched(key) {
-		o.bytes -= cost(key, old.value)
-	}
-	delete(o.values, key)
-	if op.delete {
-		o.changed[key] = 0
-		return
-	}
-	o.changed[key] = rev
-	o.values[key] = int(cost(key, op.value))
-	o.bytes += cost(key, op.value)
-}
-
-func (o *overlay) touched(key string) bool {
-	_, ok := o.changed[key]
-	return ok
-}
-
-// apply carries out a batch that has been admitted.
-func (s *state) apply(ops []op, rev Revision) {
-	for _, o := range ops {
-		key := string(o.key)
-		if old, ok := s.keys[key]; ok {
-			s.bytes -= cost(key, old.value)
-			delete(s.keys, key)
-		}
-		if !o.delete {
-			s.set(key, o.value, rev)
+// fits refuses a batch that makes the state larger than maxBytes. What does not
+// make it larger always passes, so that a full store can be emptied.
+func (s *state) fits(b *Batch, maxBytes int64) error {
+	most := s.bytes // if every put were a new key
+	for o, a := range b.all {
+		if o.kind == opPut {
+			most += cost(a.key, a.value)
 		}
 	}
-}
-
-func (s *state) set(key string, value []byte, rev Revision) {
-	s.keys[key] = item{value, rev}
-	s.bytes += cost(key, value)
-}
-
-func (s *state) get(key []byte) ([]byte, Revision) {
-	it := s.keys[string(key)]
-	return it.value, it.rev
-}
-
-// entries returns the keys with a prefix, in order.
-func (s *state) entries(prefix []byte) []Entry {
-	var out []Entry
-	for key, it := range s.keys {
-		if strings.HasPrefix(key, string(prefix)) {
-			out = append(out, Entry{Key: []byte(key), Value: it.value, Revision: it.rev})
+	if most <= maxBytes {
+		return nil
+	}
+	// Close to the limit it takes an exact count, which a copy gives.
+	trial := *s
+	trial.keys.own = nil // Every node is another's: s stays as it is.
+	for o, a := range b.all {
+		switch o.kind {
+		case opPut:
+			trial.put(&item{key: a.key, value: a.value})
+		case opDelete:
+			trial.remove(a.key)
 		}
 	}
-	slices.SortFunc(out, func(a, b Entry) int { return bytes.Compare(a.Key, b.Key) })
-	return out
+	if trial.bytes > maxBytes && trial.bytes > s.bytes {
+		return &LimitError{"bytes of live keys and values", trial.bytes, maxBytes}
+	}
+	return nil
 }
 
-// sequence iterates over entries until ctx ends.
-func sequence(ctx context.Context, entries []Entry, err error) iter.Seq2[Entry, error] {
+func (s *state) get(ctx context.Context, key []byte) ([]byte, Revision, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, 0, err
+	}
+	it := s.keys.get(key)
+	if it == nil {
+		return nil, 0, nil
+	}
+	return append([]byte{}, it.value...), it.rev, nil
+}
+
+// scanCheck is how many entries a scan yields between two looks at its context.
+const scanCheck = 256
+
+// scan yields what is in the state that view returns when the iteration begins.
+func scan(ctx context.Context, prefix []byte, view func() (*state, error)) iter.Seq2[Entry, error] {
+	prefix = slices.Clone(prefix)
 	return func(yield func(Entry, error) bool) {
-		for _, e := range entries {
-			if err = ctx.Err(); err != nil {
-				break
-			}
-			if !yield(e, nil) {
-				return
-			}
+		s, err := view()
+		if err == nil {
+			err = ctx.Err()
 		}
 		if err != nil {
 			yield(Entry{}, err)
+			return
 		}
+		n := 0
+		s.keys.ascend(prefix, func(it *item) bool {
+			if !bytes.HasPrefix(it.key, prefix) {
+				return false
+			}
+			if n++; n%scanCheck == 0 && ctx.Err() != nil {
+				yield(Entry{}, ctx.Err())
+				return false
+			}
+			own := newItem(it.key, it.value, it.rev)
+			return yield(Entry{own.key, own.value, own.rev}, nil)
+		})
 	}
+}
+
+func resolveMaxBytes(n int64) int64 {
+	switch {
+	case n == 0:
+		return DefaultMaxBytes
+	case n < 0:
+		return math.MaxInt64
+	}
+	return n
 }

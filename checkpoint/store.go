@@ -1,154 +1,160 @@
 package checkpoint
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"iter"
 )
 
-// Revision says which commit last wrote a key: its sequence number. 0 means that the key is absent.
+// Bounds that hold for every built-in store. What exceeds one is refused with a
+// [LimitError] and stores nothing.
+const (
+	MaxKeyBytes   = 64 << 10
+	MaxValueBytes = 16 << 20
+	// MaxBatchBytes bounds keys and values of one batch, expectations included.
+	MaxBatchBytes = 64 << 20
+	// MaxBatchLen bounds puts, deletes and expectations of one batch, together.
+	MaxBatchLen = 1 << 20
+
+	// DefaultMaxBytes bounds live keys and values where the options say nothing.
+	DefaultMaxBytes = 256 << 20
+	// EntryOverhead is what each live key counts beside its own and its value's
+	// bytes: about what it takes in memory.
+	EntryOverhead = 64
+)
+
+// Revision tells one version of a key from another: the sequence number of the
+// commit that last wrote it. Later commits have higher ones. 0 means that the key
+// is absent.
 type Revision uint64
 
-// Entry is a key with its value.
+// Entry is a live key.
 type Entry struct {
 	Key, Value []byte
 	Revision   Revision
 }
 
-// Store keeps keys and values durably. Implementations are safe for concurrent use.
+// Store is durable, atomic key-value state. All methods may be called concurrently.
 type Store interface {
-	// Commit carries out a batch: wholly, and durably when it returns nil, or not at all. It returns the revision
-	// that the keys put have from now on. If an expectation is not met the error is a *ConflictError and nothing
-	// happens. ctx bounds the wait for the commit's turn; once it has been submitted ctx has no say, and the
-	// outcome is waited for. The batch may be used again after it.
+	// Commit carries out a batch: all of it or nothing, durable when it returns nil. It
+	// returns the revision that every key put by the batch now has. Commits take
+	// effect one after the other; the expectations of a batch are checked against
+	// the outcome of all commits before it. A batch that writes nothing only
+	// checks, and returns the revision of the last commit so far.
 	//
-	// Other errors: ErrClosed, ErrLimit, ErrNoSpace, ErrFailed, with which nothing happened; ErrOutcomeUnknown.
+	// ErrConflict (a [ConflictError]), ErrLimit (a [LimitError]), ErrNoSpace,
+	// ErrClosed and ErrFailed mean that certainly nothing happened.
+	// ErrOutcomeUnknown means that only reopening the store will tell.
+	//
+	// A context that has ended before the batch is handed over gives ctx.Err() and
+	// certainly nothing happens; from then on Commit waits for the outcome whatever
+	// becomes of ctx, as long as one write and sync of the disk take.
+	//
+	// The batch must not be changed until Commit returns; afterwards the store
+	// keeps nothing of it.
 	Commit(ctx context.Context, b *Batch) (Revision, error)
-	// Get returns a key's value, which the caller must not change, and its revision; nil and 0 if it is absent.
+
+	// Get returns a key's value and revision: nil, 0 and nil if it is absent. The value
+	// of a present key is never nil, and belongs to the caller. It does no I/O.
 	Get(ctx context.Context, key []byte) (value []byte, rev Revision, err error)
-	// Scan iterates over the keys with a prefix, in order, as they were when the iteration began. The entries'
-	// memory must not be changed.
+
+	// Scan yields all keys that begin with prefix in the order of their bytes, as they
+	// stand at one moment, the one at which the iteration begins. Entries belong to the
+	// caller. An error is yielded once, as the last pair.
 	Scan(ctx context.Context, prefix []byte) iter.Seq2[Entry, error]
-	// Close releases the store. What was committed stays committed.
+
+	// Close waits for the commits that are under way and releases everything. Other
+	// calls then fail with ErrClosed; closing again does nothing.
 	Close() error
 }
 
-const (
-	// MaxKeyBytes bounds a key.
-	MaxKeyBytes = 4 << 10
-	// MaxBatchBytes bounds the keys and values of a batch together.
-	MaxBatchBytes = 4 << 20
-	// DefaultMaxBytes bounds the keys and values of a store together, if its options do not.
-	DefaultMaxBytes = 256 << 20
-	// keyOverhead is counted for each key, beside its bytes and its value's.
-	keyOverhead = 64
-)
-
-// The kinds of error, for errors.Is.
-var (
-	ErrConflict       = errors.New("checkpoint: conflict")
-	ErrClosed         = errors.New("checkpoint: closed")
-	ErrCorrupt        = errors.New("checkpoint: corrupt")
-	ErrMissingData    = errors.New("checkpoint: missing data")
-	ErrLimit          = errors.New("checkpoint: limit exceeded")
-	ErrNoSpace        = errors.New("checkpoint: no space left on device")
-	ErrOutcomeUnknown = errors.New("checkpoint: outcome unknown")
-	// ErrFailed: an earlier write or sync failed; nothing is committed any more until the store is opened again.
-	ErrFailed = errors.New("checkpoint: failed")
-)
-
-// ConflictError says which expectation of a batch was not met.
-type ConflictError struct {
-	Key              []byte
-	Expected, Actual Revision
-}
-
-func (e *ConflictError) Error() string {
-	return fmt.Sprintf("checkpoint: key %.64q has revision %d, expected was %d", e.Key, e.Actual, e.Expected)
-}
-
-// Is reports whether target is [ErrConflict].
-func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
-
-// CorruptError reports stored bytes that are not what was written.
-type CorruptError struct {
-	Path   string
-	Pos    int64
-	Reason string
-}
-
-func (e *CorruptError) Error() string {
-	return fmt.Sprintf("checkpoint: %s is corrupt at %d: %s", e.Path, e.Pos, e.Reason)
-}
-
-// Is reports whether target is [ErrCorrupt].
-func (e *CorruptError) Is(target error) bool { return target == ErrCorrupt }
-
-// MissingDataError reports that something stored is no longer there.
-type MissingDataError struct {
-	Path   string
-	Reason string
-}
-
-func (e *MissingDataError) Error() string {
-	return fmt.Sprintf("checkpoint: %s: %s", e.Path, e.Reason)
-}
-
-// Is reports whether target is [ErrMissingData].
-func (e *MissingDataError) Is(target error) bool { return target == ErrMissingData }
-
-// Batch collects changes that happen together. The zero Batch is empty. What it is given it copies. It is not
-// safe for concurrent use.
+// Batch collects what one commit does. The zero value is empty and ready to use. It
+// is not safe for concurrent use.
+//
+// Keys and values are copied: the caller keeps its memory. Of several writes of one
+// key in a batch the last one counts. Expectations are about the state before the
+// batch, wherever they stand in it; all of them must hold.
 type Batch struct {
-	ops     []op
-	expects []expectation
-	bytes   int
+	buf    []byte // keys and values, back to back
+	ops    []op
+	writes int // of ops, those that are no expectation
 }
 
-// op puts a key, or deletes it.
+type opKind uint8
+
+const (
+	opPut opKind = iota + 1
+	opDelete
+	opExpect
+)
+
+// op is one operation; its key and value end at the given places of the batch's
+// buffer and begin where what comes before ends.
 type op struct {
-	key, value []byte
-	delete     bool
+	kind     opKind
+	keyEnd   int
+	valueEnd int
+	rev      Revision // of an expectation
 }
 
-type expectation struct {
-	key []byte
-	rev Revision
-}
-
-// Put sets a key. A nil value is stored as an empty one.
+// Put sets a key. A nil value is an empty one.
 func (b *Batch) Put(key, value []byte) {
-	b.ops = append(b.ops, op{key: bytes.Clone(key), value: append([]byte{}, value...)})
-	b.bytes += len(key) + len(value) + keyOverhead
+	b.writes++
+	b.add(opPut, key, value, 0)
 }
 
-// Delete removes a key, if it is there.
+// Delete removes a key. Removing an absent key is no error.
 func (b *Batch) Delete(key []byte) {
-	b.ops = append(b.ops, op{key: bytes.Clone(key), delete: true})
-	b.bytes += len(key) + keyOverhead
+	b.writes++
+	b.add(opDelete, key, nil, 0)
 }
 
-// Expect makes the whole batch depend on a key's revision; 0: that it is absent.
-func (b *Batch) Expect(key []byte, rev Revision) {
-	b.expects = append(b.expects, expectation{bytes.Clone(key), rev})
+// Expect makes the commit fail with ErrConflict unless the key has this revision: 0
+// for "absent".
+func (b *Batch) Expect(key []byte, rev Revision) { b.add(opExpect, key, nil, rev) }
+
+func (b *Batch) add(kind opKind, key, value []byte, rev Revision) {
+	b.buf = append(b.buf, key...)
+	keyEnd := len(b.buf)
+	b.buf = append(b.buf, value...)
+	b.ops = append(b.ops, op{kind, keyEnd, len(b.buf), rev})
 }
 
-// Len returns the number of puts and deletes.
+// Len returns the number of puts, deletes and expectations.
 func (b *Batch) Len() int { return len(b.ops) }
 
-// Reset empties the batch.
-func (b *Batch) Reset() { *b = Batch{} }
+// Reset empties the batch and keeps its memory for reuse.
+func (b *Batch) Reset() {
+	b.buf, b.ops, b.writes = b.buf[:0], b.ops[:0], 0
+}
 
-// check refuses a batch that no store can take.
-func (b *Batch) check() error {
-	if b.bytes > MaxBatchBytes {
-		return fmt.Errorf("%w: a batch of %d bytes, at most %d", ErrLimit, b.bytes, MaxBatchBytes)
-	}
+// args are an operation's key and value: the batch's own memory.
+type args struct{ key, value []byte }
+
+// all yields the operations.
+func (b *Batch) all(yield func(op, args) bool) {
+	start := 0
 	for _, o := range b.ops {
-		if len(o.key) == 0 || len(o.key) > MaxKeyBytes {
-			return fmt.Errorf("%w: a key of %d bytes, must be 1 to %d", ErrLimit, len(o.key), MaxKeyBytes)
+		if !yield(o, args{b.buf[start:o.keyEnd:o.keyEnd], b.buf[o.keyEnd:o.valueEnd:o.valueEnd]}) {
+			return
+		}
+		start = o.valueEnd
+	}
+}
+
+// check refuses a batch that no store takes.
+func (b *Batch) check() error {
+	switch {
+	case len(b.buf) > MaxBatchBytes:
+		return &LimitError{"bytes of a batch", int64(len(b.buf)), MaxBatchBytes}
+	case len(b.ops) > MaxBatchLen:
+		return &LimitError{"operations of a batch", int64(len(b.ops)), MaxBatchLen}
+	}
+	for _, a := range b.all {
+		if len(a.key) > MaxKeyBytes {
+			return &LimitError{"bytes of a key", int64(len(a.key)), MaxKeyBytes}
+		}
+		if len(a.value) > MaxValueBytes {
+			return &LimitError{"bytes of a value", int64(len(a.value)), MaxValueBytes}
 		}
 	}
 	return nil

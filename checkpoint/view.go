@@ -2,64 +2,98 @@ package checkpoint
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"math"
+	"slices"
 )
 
-// LoadOptions configures LoadWAL.
+// LoadOptions are the options of [LoadWAL].
 type LoadOptions struct {
-	// ID is the broker's.
+	// ID is the store's identity, as in WALOptions.
 	ID [16]byte
-	// WriterLive: another process may be writing the store. Then only commits that a later entry proves durable are shown.
+	// WriterLive: somebody has the store open for writing. Then the view ends with the last
+	// commit that something in the directory proves durable: what is behind it may be
+	// only in memory yet. Otherwise it has everything that opening for writing would find.
 	WriterLive bool
 }
 
-// View is a store as it was on disk at one moment. It is safe for concurrent use.
+// View is a store as it was on disk at one moment. It has no resources to close, and is
+// safe for concurrent use.
 type View struct {
 	state *state
-	seq   Revision
+	torn  []TornTail
 }
 
-// LoadWAL reads the store in a directory, without writing or repairing anything, also while another process
-// writes it.
+// maxReloads bounds how often a load begins again because the writer has changed generations meanwhile; each
+// change takes the writer many commits.
+const maxReloads = 100
+
+// LoadWAL reads the store in a directory beside whoever may be writing it: it takes no
+// lock and changes nothing. Errors: ErrCorrupt, ErrMissingData, ErrVersion, and the file system's.
 func LoadWAL(dir string, opts LoadOptions) (*View, error) {
-	for {
-		c, err := readCurrent(dir, opts.ID)
+	var last error
+	live := opts.WriterLive
+	for range maxReloads {
+		cur, err := readCurrent(dir, opts.ID)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("load store %s: %w", dir, err)
 		}
-		g, err := scanGeneration(dir, c.generation, opts.ID, c.proven)
-		if again, rerr := readCurrent(dir, opts.ID); rerr == nil && again != c {
-			continue // a writer has changed generations: each time round there is a new one
+		v, err := loadListed(dir, cur, live)
+		if err == nil {
+			return v, nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		through := uint64(math.MaxUint64)
-		if opts.WriterLive {
-			through = c.proven
-			for _, e := range g.entries {
-				through = max(through, e.synced)
+		last = err
+		// A writer that has listed other generations may have removed these.
+		again, rerr := readCurrent(dir, opts.ID)
+		if rerr == nil && slices.Equal(again.generations, cur.generations) {
+			if live {
+				break
 			}
+			live = true // Somebody may have begun to write. If not, reading again finds the same.
 		}
-		s, seq := replay(g, 0, through)
-		return &View{state: s, seq: Revision(seq)}, nil
 	}
+	return nil, fmt.Errorf("load store %s: %w", dir, last)
 }
 
-// Sequence returns the sequence of the last commit in the view.
-func (v *View) Sequence() Revision { return v.seq }
+// loadListed reads what CURRENT lists. Beside a live writer it reads twice: first to
+// learn what is proven durable, then what is. The bytes of the second reading were all there when
+// it began, so damage in it is damage and no race.
+func loadListed(dir string, cur *current, live bool) (*View, error) {
+	through, proven := uint64(math.MaxUint64), cur.proven
+	if live {
+		gens, err := readGenerations(dir, cur)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range gens {
+			proven = max(proven, g.proven())
+		}
+		through = proven
+	}
+	gens, err := readGenerations(dir, cur)
+	if err != nil {
+		return nil, err
+	}
+	r, err := recoverState(gens, proven, through)
+	if err != nil {
+		return nil, err
+	}
+	return &View{r.state, r.torn}, nil
+}
 
-// Get is as Store.Get.
+// Sequence returns the last sequence number in the view.
+func (v *View) Sequence() uint64 { return v.state.seq }
+
+// Torn lists what opening for writing would set aside. Beside a live writer it is empty.
+func (v *View) Torn() []TornTail { return slices.Clone(v.torn) }
+
+// Get is as [Store].Get.
 func (v *View) Get(ctx context.Context, key []byte) ([]byte, Revision, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, 0, err
-	}
-	value, rev := v.state.get(key)
-	return value, rev, nil
+	return v.state.get(ctx, key)
 }
 
-// Scan is as Store.Scan.
+// Scan is as [Store].Scan.
 func (v *View) Scan(ctx context.Context, prefix []byte) iter.Seq2[Entry, error] {
-	return sequence(ctx, v.state.entries(prefix), nil)
+	return scan(ctx, prefix, func() (*state, error) { return v.state, nil })
 }

@@ -2,92 +2,134 @@ package checkpoint
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"iter"
-	"os"
+	"path/filepath"
+	"slices"
 	"sync"
-	"syscall"
+	"sync/atomic"
 
-	"github.com/tidwall/wal"
+	"github.com/braid-go/braid/internal/vfs"
 )
 
-const (
-	// DefaultGenerationBytes is the size at which a generation is replaced, if its options do not say.
-	DefaultGenerationBytes = 16 << 20
-	// reserveBytes is how much space is reserved ahead at a time.
-	reserveBytes = 1 << 20
-	// A round is not made larger than this, so that the entries stay small.
-	maxRoundBytes = 8 << 20
-)
+// DefaultGenerationBytes is the size at which a generation is replaced, if the options
+// do not say. tidwall/wal keeps a whole generation in memory.
+const DefaultGenerationBytes = 16 << 20
 
-// WALOptions configures a WAL.
+// WALOptions are the options of [OpenWAL].
 type WALOptions struct {
-	// ID is the broker's: a store of another one is not opened.
+	// ID is the store's identity, the broker's id. A directory with another one is
+	// ErrMissingData.
 	ID [16]byte
-	// Create makes a new store where there is none. Without it a store that is not there is ErrMissingData.
+	// Create allows a new store to be made in a directory that has none, and the directory
+	// too. Without it that is ErrMissingData.
 	Create bool
-	// GenerationBytes is how large a generation grows, beyond its snapshot, before it is replaced. Default 16 MiB.
+	// GenerationBytes is how many bytes a generation takes beyond its snapshot before it is
+	// replaced in the background; one that has a larger snapshot takes as much as that.
+	// 0 means DefaultGenerationBytes.
 	GenerationBytes int64
-	// MaxBytes bounds the keys and values together, all of which are kept in memory. Default 256 MiB.
+	// MaxBytes bounds live keys and values, EntryOverhead for each included: 0 means
+	// DefaultMaxBytes, negative no bound. What is stored already always loads.
 	MaxBytes int64
-	// ProvenSequence: every commit up to this one had been durable.
+	// ProvenSequence is the highest sequence number that the caller can prove was durable. A
+	// store that ends below it is ErrCorrupt.
 	ProvenSequence uint64
+
+	hooks hooks
 }
 
-// WAL is a Store on disk. Commits that come together share one sync.
+// hooks are for tests.
+type hooks struct {
+	// before is called before each step that changes files; an error stops there.
+	before func(step string) error
+	// unsynced leaves out syncs, for tests that open thousands of stores.
+	unsynced bool
+}
+
+func (o *WALOptions) step(name string) error {
+	if o.hooks.before == nil {
+		return nil
+	}
+	return o.hooks.before(name)
+}
+
+func (o *WALOptions) sync(do func() error) error {
+	if o.hooks.unsynced {
+		return nil
+	}
+	return do()
+}
+
+// WALReport tells what OpenWAL found and did.
+type WALReport struct {
+	// Created: there was nothing, and a new store was made.
+	Created bool
+	// Clean: the store was closed by Close, and nothing has changed since.
+	Clean bool
+	// Generations are those that were read.
+	Generations []uint64
+	// Sequence is the last sequence number found; Keys and Bytes count what is live.
+	Sequence uint64
+	Keys     int
+	Bytes    int64
+	// Leftover lists directories that no longer count and could not be removed.
+	Leftover []string
+	// Torn lists what was set aside: writing that was cut short by a crash, and that nothing
+	// proves had been durable.
+	Torn []TornTail
+}
+
+// WAL is a [Store] in a directory. See the package comment for its format and for what it
+// does about crashes. One goroutine, the committer, writes; Close ends it.
 type WAL struct {
-	dir  string
-	opts WALOptions
-
-	// The leader's: the goroutine that set leading.
-	files
-	seq  uint64 // of the last commit
-	full int64  // the size at which the generation is replaced
-
-	mu      sync.Mutex // guards the fields below
-	queue   []*commit
-	leading bool
-	quiet   *sync.Cond // signalled when leading becomes false
-	closed  bool
-	failure error // sticky
-
-	stateMu sync.RWMutex // guards state; held for memory operations only
-	state   *state
-
+	dir    string
+	opts   WALOptions
 	report WALReport
+
+	// visible is what is durable. Reads take no lock.
+	visible atomic.Pointer[state]
+	durable atomic.Uint64 // the highest sequence number that is
+	ended   atomic.Bool   // Close has returned, or is about to
+
+	// requests is a pool of *request. It is the store's own: a channel that was made in a bubble
+	// of testing/synctest must not be used outside.
+	requests sync.Pool
+
+	mu      sync.Mutex // guards queue, closing, failed
+	queue   []*request
+	closing bool
+	failed  error // a *FailedError, sticky
+
+	waiting  atomic.Int64  // len(queue)
+	wake     chan struct{} // has room for one: the queue or closing has changed
+	done     chan struct{} // closed when the committer has ended
+	closeErr error         // what Close returns; written before done is closed
+
+	committer
 }
 
-// files is a generation that is being written.
-type files struct {
-	log        *wal.Log
-	file       *os.File // the same file, to reserve space in
-	generation uint64
-	index      uint64 // of the last entry
-	size       int64  // of the file, at most
-	reserved   int64
-}
+var _ Store = (*WAL)(nil)
 
-// close closes the files. The library keeps its own open if its last sync fails; that cannot be helped.
-func (f *files) close() error { return errors.Join(f.log.Close(), f.file.Close()) }
-
-// commit is a Commit or a Prove under way.
-type commit struct {
+// request is a Commit or a Prove under way.
+type request struct {
 	batch *Batch
 	prove bool
-	done  chan verdict // receives the outcome, or once before it that the commit has to lead
-}
-
-type verdict struct {
-	lead bool
-	rev  Revision
-	err  error
+	rev   Revision
+	err   error
+	done  chan struct{} // receives one value when rev and err are set
 }
 
 // Report tells what opening found and did.
-func (w *WAL) Report() WALReport { return w.report }
+func (w *WAL) Report() WALReport {
+	r := w.report
+	r.Generations, r.Leftover, r.Torn = slices.Clone(r.Generations), slices.Clone(r.Leftover), slices.Clone(r.Torn)
+	return r
+}
 
-// Commit implements Store. The first of several committers that come together writes for all of them.
+// Sequence returns the highest sequence number that is durable. Every commit takes one; some others are
+// taken by the store itself.
+func (w *WAL) Sequence() uint64 { return w.durable.Load() }
+
+// Commit implements [Store]. Commits that come together share one sync.
 func (w *WAL) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -95,234 +137,100 @@ func (w *WAL) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	if err := b.check(); err != nil {
 		return 0, err
 	}
-	return w.submit(&commit{batch: b})
-}
-
-// Prove records in CURRENT that everything committed so far is durable, so that readers beside this writer see the last
-// commit too. It costs some syncs and is meant for changes that are rare.
-func (w *WAL) Prove() error {
-	_, err := w.submit(&commit{batch: &Batch{}, prove: true})
-	return err
-}
-
-func (w *WAL) submit(c *commit) (Revision, error) {
-	c.done = make(chan verdict, 1)
-	w.mu.Lock()
-	if err := w.refusal(); err != nil {
-		w.mu.Unlock()
+	r := w.requests.Get().(*request)
+	defer w.requests.Put(r)
+	r.batch, r.prove, r.rev, r.err = b, false, 0, nil
+	if err := w.submit(r); err != nil {
 		return 0, err
 	}
-	w.queue = append(w.queue, c)
-	lead := !w.leading
-	w.leading = true
-	w.mu.Unlock()
-	for {
-		if lead {
-			w.lead()
-		}
-		v := <-c.done
-		if !v.lead {
-			return v.rev, v.err
-		}
-		lead = true
-	}
+	<-r.done
+	r.batch = nil
+	return r.rev, r.err
 }
 
-// refusal returns why nothing can be committed. The caller holds mu.
-func (w *WAL) refusal() error {
-	if w.closed {
-		return ErrClosed
-	}
-	if w.failure != nil {
-		return fmt.Errorf("%w: %w", ErrFailed, w.failure)
-	}
-	return nil
-}
-
-// lead writes what is queued as one entry, tells everybody, and hands over to the first of those who have come
-// meanwhile.
-func (w *WAL) lead() {
-	w.mu.Lock()
-	round := w.takeRound()
-	w.mu.Unlock()
-	w.round(round)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.queue) > 0 {
-		w.queue[0].done <- verdict{lead: true}
-		return
-	}
-	w.leading = false
-	w.quiet.Broadcast()
-}
-
-// takeRound takes what is queued, up to a size. The caller holds mu.
-func (w *WAL) takeRound() []*commit {
-	n, bytes := 0, 0
-	for n < len(w.queue) && (n == 0 || bytes+w.queue[n].batch.bytes <= maxRoundBytes) {
-		bytes += w.queue[n].batch.bytes
-		n++
-	}
-	round := w.queue[:n:n]
-	w.queue = w.queue[n:]
-	return round
-}
-
-// round commits several batches: those whose expectations are met go into one entry.
-func (w *WAL) round(round []*commit) {
-	o := w.state.overlay()
-	var admitted, proofs []*commit
-	b := beginEntry(nil, kindCommits, w.seq+1, w.seq)
-	for _, c := range round {
-		rev := Revision(w.seq + 1 + uint64(len(admitted)))
-		err := o.admit(c.batch, rev)
-		switch {
-		case err != nil:
-			c.done <- verdict{err: err}
-		case c.prove:
-			proofs = append(proofs, c)
-		case c.batch.Len() == 0:
-			c.done <- verdict{rev: rev - 1}
-		default:
-			b = appendCommit(b, c.batch.ops)
-			admitted = append(admitted, c)
-		}
-	}
-	if len(admitted) > 0 {
-		w.store(endEntry(b, w.opts.ID), admitted)
-	}
-	if len(proofs) > 0 {
-		w.prove(proofs)
-	}
-}
-
-// prove writes CURRENT.
-func (w *WAL) prove(proofs []*commit) {
-	err := writeCurrent(w.dir, current{id: w.opts.ID, proven: w.seq, generation: w.generation})
-	for _, c := range proofs {
-		c.done <- verdict{err: err}
-	}
-}
-
-// store writes an entry with the changes of some commits, applies them, and tells their callers.
-func (w *WAL) store(data []byte, admitted []*commit) {
-	if err := w.write(data); err != nil {
-		for _, c := range admitted {
-			c.done <- verdict{err: err}
-		}
-		return
-	}
-	first := w.seq + 1
-	w.seq += uint64(len(admitted))
-	w.stateMu.Lock()
-	for i, c := range admitted {
-		w.state.apply(c.batch.ops, Revision(first+uint64(i)))
-	}
-	w.stateMu.Unlock()
-	for i, c := range admitted {
-		c.done <- verdict{rev: Revision(first + uint64(i))}
-	}
-	if w.size > w.full {
-		if err := w.replaceGeneration(); err != nil {
-			w.fail(err)
-		}
-	}
-}
-
-// write appends an entry and syncs it. ErrNoSpace comes before anything is written; after any other error the
-// outcome is unknown and the store has failed.
-func (w *WAL) write(data []byte) error {
-	w.mu.Lock()
-	err := w.failure
-	w.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrFailed, err)
-	}
-	size := int64(len(data)) + 10 // and its length
-	if w.size+size > w.reserved {
-		if err := reserve(w.file, w.size, size+reserveBytes); err != nil {
-			if errors.Is(err, syscall.ENOSPC) {
-				return fmt.Errorf("%w: %w", ErrNoSpace, err)
-			}
-			w.fail(err)
-			return fmt.Errorf("%w: reserve space: %w", ErrFailed, err)
-		}
-		w.reserved = w.size + size + reserveBytes
-	}
-	if err := w.log.Write(w.index+1, data); err != nil {
-		w.fail(err)
-		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-	}
-	w.index++
-	w.size += size
-	return nil
-}
-
-func (w *WAL) fail(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.failure == nil {
-		w.failure = err
-	}
-}
-
-// Get implements Store. It shows only what is durable.
-func (w *WAL) Get(ctx context.Context, key []byte) ([]byte, Revision, error) {
-	if err := w.readable(ctx); err != nil {
-		return nil, 0, err
-	}
-	w.stateMu.RLock()
-	defer w.stateMu.RUnlock()
-	value, rev := w.state.get(key)
-	return value, rev, nil
-}
-
-func (w *WAL) readable(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
+// Prove notes in the log that everything committed so far is durable, so that a reader beside this
+// writer sees the last commit at once instead of after some milliseconds of quiet. It
+// writes a few bytes and syncs nothing. Errors: ErrClosed, ErrFailed, ErrNoSpace.
+func (w *WAL) Prove() error {
+	r := w.requests.Get().(*request)
+	defer w.requests.Put(r)
+	r.batch, r.prove, r.rev, r.err = new(Batch), true, 0, nil
+	if err := w.submit(r); err != nil {
 		return err
 	}
+	<-r.done
+	r.batch = nil
+	return r.err
+}
+
+func (w *WAL) submit(r *request) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed {
+	switch {
+	case w.closing:
 		return ErrClosed
+	case w.failed != nil:
+		return w.failed
 	}
+	w.queue = append(w.queue, r)
+	w.waiting.Store(int64(len(w.queue)))
+	w.signal()
 	return nil
 }
 
-// Scan implements Store.
-func (w *WAL) Scan(ctx context.Context, prefix []byte) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) {
-		if err := w.readable(ctx); err != nil {
-			yield(Entry{}, err)
-			return
-		}
-		w.stateMu.RLock()
-		entries := w.state.entries(prefix)
-		w.stateMu.RUnlock()
-		sequence(ctx, entries, nil)(yield)
+// signal wakes the committer.
+func (w *WAL) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
 	}
 }
 
-// Close waits for commits under way, records that everything is durable, and closes the files. After a
-// failure it only closes them.
+func (w *WAL) view() (*state, error) {
+	if w.ended.Load() {
+		return nil, ErrClosed
+	}
+	return w.visible.Load(), nil
+}
+
+// Get implements [Store]. It goes on after a failure.
+func (w *WAL) Get(ctx context.Context, key []byte) ([]byte, Revision, error) {
+	s, err := w.view()
+	if err != nil {
+		return nil, 0, err
+	}
+	return s.get(ctx, key)
+}
+
+// Scan implements [Store]. It goes on after a failure.
+func (w *WAL) Scan(ctx context.Context, prefix []byte) iter.Seq2[Entry, error] {
+	return scan(ctx, prefix, w.view)
+}
+
+// Close implements [Store]: it lets commits under way finish, notes in CURRENT that
+// everything is durable, and closes the files. An error means that the note is missing; what was
+// committed is safe all the same. After a failure it returns that: a [FailedError].
 func (w *WAL) Close() error {
 	w.mu.Lock()
-	if w.closed {
-		w.mu.Unlock()
+	first := !w.closing
+	w.closing = true
+	w.mu.Unlock()
+	w.signal()
+	<-w.done
+	w.ended.Store(true)
+	if !first {
 		return nil
 	}
-	w.closed = true
-	for w.leading {
-		w.quiet.Wait()
+	return w.closeErr
+}
+
+// writeCurrent replaces CURRENT durably.
+func writeCurrent(dir string, c *current, opts *WALOptions) error {
+	if err := opts.step("write CURRENT"); err != nil {
+		return err
 	}
-	failure := w.failure
-	w.mu.Unlock()
-	err := w.files.close()
-	if failure != nil {
-		return nil // it has been told
+	if opts.hooks.unsynced {
+		return writeUnsynced(filepath.Join(dir, currentName), c.encode())
 	}
-	if err == nil {
-		err = writeCurrent(w.dir, current{id: w.opts.ID, proven: w.seq, generation: w.generation})
-	}
-	return err
+	return vfs.WriteFileAtomic(vfs.OS, filepath.Join(dir, currentName), c.encode())
 }

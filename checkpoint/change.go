@@ -1,0 +1,178 @@
+package checkpoint
+
+import (
+	"errors"
+	"slices"
+)
+
+// change is the replacing of a generation that has grown large by the next one, while
+// commits go on. The committer owns it; what needs many syncs (making the new generation, switching
+// CURRENT, removing the old one) is done by a goroutine that reports to result.
+//
+//  1. in the background: make the next generation and list both in CURRENT
+//  2. the committer: write to the next one from now on; freeze the state
+//  3. every round takes a chunk of the frozen state along; without commits, rounds of chunks only
+//  4. in the background: list the new one alone in CURRENT, remove the old one
+type change struct {
+	full    int64       // the size of the generation at which the next change begins
+	result  chan result // nil unless a background goroutine is at work
+	old     *generation // from 2 to 4
+	snap    *snapshot   // in 3
+	stalled bool        // in 3, the disk is full: chunks wait for the next commit
+	retryAt int64       // in 4, after the disk was full: the size at which it is tried again
+	number  uint64      // the highest that a generation has had
+}
+
+func (c *change) copying() bool { return c.snap != nil }
+
+// result is what a background step ends with.
+type result struct {
+	next *generation // of step 1
+	err  error
+	// noSpace: err is a full disk, and nothing has changed.
+	noSpace bool
+}
+
+// retryBytes is how much the log grows between two attempts while the disk is full.
+const retryBytes = 1 << 20
+
+// setFull says when the next change begins: when the entries behind the snapshot have become as large as it.
+func (w *WAL) setFull() {
+	w.change.full = w.gen.size + max(w.opts.GenerationBytes, w.gen.snapshot)
+	w.change.number = max(w.change.number, w.gen.number)
+}
+
+// listed returns what CURRENT has to list.
+func (w *WAL) listed() []uint64 {
+	if w.change.old != nil {
+		return []uint64{w.change.old.number, w.gen.number}
+	}
+	return []uint64{w.gen.number}
+}
+
+// advance starts what is due after a round.
+func (w *WAL) advance() {
+	c := &w.change
+	switch {
+	case c.result != nil:
+	case c.snap != nil:
+		if c.snap.finished {
+			c.snap = nil
+			w.setFull()
+			w.startDrop()
+		}
+	case c.old != nil:
+		if w.gen.size >= c.retryAt {
+			w.startDrop()
+		}
+	case w.gen.size >= c.full:
+		w.startNext()
+	}
+}
+
+// startNext does step 1 in the background.
+func (w *WAL) startNext() {
+	c := &w.change
+	c.result = make(chan result, 1)
+	c.number++
+	number, before := c.number, w.listed()
+	go func(done chan<- result) {
+		g, err := createGeneration(w.dir, number, &w.opts)
+		if err == nil {
+			err = w.list(append(slices.Clone(before), number))
+		}
+		res := result{next: g, err: err}
+		if err != nil {
+			if g != nil {
+				res.next, err = nil, errors.Join(err, g.close())
+			}
+			if res.noSpace = noSpace(err) && w.lists(before); res.noSpace {
+				// What is left of it is never listed; the next opening removes it, if this does not.
+				_ = removeGeneration(w.dir, number, &w.opts)
+			}
+		}
+		done <- res
+	}(c.result)
+}
+
+// list writes CURRENT.
+func (w *WAL) list(generations []uint64) error {
+	return writeCurrent(w.dir, &current{id: w.opts.ID, proven: w.durable.Load(), generations: generations}, &w.opts)
+}
+
+// lists reports whether CURRENT still lists these generations and no others.
+func (w *WAL) lists(generations []uint64) bool {
+	cur, err := readCurrent(w.dir, w.opts.ID)
+	return err == nil && slices.Equal(cur.generations, generations)
+}
+
+// startDrop does step 4 in the background.
+func (w *WAL) startDrop() {
+	c := &w.change
+	c.result = make(chan result, 1)
+	before, keep, old := w.listed(), w.gen.number, c.old
+	go func(done chan<- result) {
+		err := w.list([]uint64{keep})
+		if err != nil {
+			done <- result{err: err, noSpace: noSpace(err) && w.lists(before)}
+			return
+		}
+		// From here on the old one means nothing. The next opening removes what is left.
+		_ = old.close()
+		_ = removeGeneration(w.dir, old.number, &w.opts)
+		done <- result{}
+	}(c.result)
+}
+
+// changed takes note of what a background step has come to.
+func (w *WAL) changed(res result) {
+	c := &w.change
+	c.result = nil
+	starting := c.old == nil
+	switch {
+	case res.noSpace && starting:
+		c.full = w.gen.size + retryBytes
+	case res.noSpace:
+		c.retryAt = w.gen.size + retryBytes
+	case res.err != nil:
+		w.fail(res.err)
+	case !starting:
+		c.old = nil
+	case w.failure() != nil:
+		_ = res.next.close() // It is listed, and empty.
+	default:
+		w.moveTo(res.next)
+	}
+}
+
+// moveTo is step 2.
+func (w *WAL) moveTo(next *generation) {
+	// The new one's entries follow the last of the old one, which may be a mark that was not synced.
+	if err := w.opts.sync(w.gen.file.Datasync); err != nil {
+		w.fail(errors.Join(err, next.close()))
+		return
+	}
+	w.durable.Store(w.work.seq)
+	w.change.old, w.gen = w.gen, next
+	w.change.snap, w.change.stalled = newSnapshot(w.work.freeze()), false
+}
+
+// finish ends the committer's work: it lets a background step end, notes that all is durable, and closes
+// the files.
+func (w *WAL) finish() error {
+	if w.change.result != nil {
+		w.changed(<-w.change.result)
+	}
+	err := w.failure()
+	if err == nil {
+		if err = w.opts.sync(w.gen.trim); err == nil {
+			w.durable.Store(w.work.seq)
+			err = w.list(w.listed())
+		}
+	}
+	err = errors.Join(err, w.gen.close())
+	if w.change.old != nil {
+		err = errors.Join(err, w.change.old.close())
+	}
+	return err
+}
