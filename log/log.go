@@ -30,6 +30,7 @@ type Log struct {
 	mu       sync.RWMutex // guards the fields below; never held during I/O
 	segments []*segment   // by base offset, replaced and never changed in place; the last is the active one
 	visible  mark         // what readers may read in the active segment
+	gapFrom  int64        // offsets from here to the visible end that no frame holds were given up on purpose
 	closed   bool
 
 	start      atomic.Int64 // oldest offset
@@ -126,7 +127,7 @@ func (l *Log) entries(segments []*segment) []segmentEntry {
 func (l *Log) startWriting(nextUnique uint32, end mark, next, lastAppend int64) {
 	l.w = writer{nextUnique: nextUnique, end: end, zeroed: end.pos, reserved: end.pos, lastAppend: lastAppend,
 		marked: end.off, written: end}
-	l.visible = mark{next, end.pos}
+	l.visible, l.gapFrom = mark{next, end.pos}, end.off
 	l.next.Store(next)
 	l.visibleEnd.Store(next)
 	l.durable.Store(end.off)
@@ -200,6 +201,13 @@ func (l *Log) snapshot() (segments []*segment, visible mark, err error) {
 		return nil, mark{}, ErrClosed
 	}
 	return l.segments, l.visible, nil
+}
+
+// declaredGap returns where a gap begins that may lie behind the last frame.
+func (l *Log) declaredGap() int64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.gapFrom
 }
 
 // show moves the visible end and wakes who waits for it.

@@ -234,7 +234,11 @@ func (r *Reader) resync(s *segment, limit int64, bad error) error {
 func (r *Reader) pass(s *segment, visible mark) error {
 	r.pos = -1
 	if !s.sealed {
-		r.off = visible.off // what lies before it without a frame is a declared gap
+		if gap := r.l.declaredGap(); r.off < gap {
+			r.pos = visible.pos
+			return r.l.lostEnd(s, r.sc.f, mark{r.off, visible.pos}, gap)
+		}
+		r.off = visible.off
 		return nil
 	}
 	if r.off < s.end {

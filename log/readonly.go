@@ -57,6 +57,9 @@ func (l *Log) look(from mark, durable int64) (verdict, error) {
 	}
 	active.mu.Unlock()
 	end.off = max(end.off, v.proven)
+	l.mu.Lock()
+	l.gapFrom = end.off
+	l.mu.Unlock()
 	l.next.Store(end.off)
 	l.durable.Store(v.proven)
 	l.show(end)

@@ -171,7 +171,7 @@ func (l *Log) judge(s *segment, r *found, proven int64) verdict {
 	}
 	v.end = max(end.off, v.proven)
 	if end.off < v.proven {
-		v.problem = append(v.problem, l.lostEnd(s, r, end, v.proven))
+		v.problem = append(v.problem, l.lostAt(s, r.size, end, v.proven))
 	}
 	v.cut = r.begin
 	for v.stay < v.kept && r.frames[v.stay].End() <= v.proven {
@@ -182,12 +182,21 @@ func (l *Log) judge(s *segment, r *found, proven int64) verdict {
 	return v
 }
 
-// lostEnd reports that proven records are missing from the end of the active segment.
-func (l *Log) lostEnd(s *segment, r *found, end mark, next int64) error {
-	if r.gone != nil || r.size <= end.pos {
+// lostEnd reports that records are missing from the end of the active segment that were durable.
+func (l *Log) lostEnd(s *segment, f vfs.File, end mark, next int64) error {
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	return l.lostAt(s, size, end, next)
+}
+
+// lostAt is lostEnd for a file of a size.
+func (l *Log) lostAt(s *segment, size int64, end mark, next int64) error {
+	if size <= end.pos {
 		return &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: end.off, Next: next, Reason: "the segment is too short"}
 	}
-	return l.corrupt(s, end.pos, r.size-end.pos, end.off, next, "records that were durable are not there")
+	return l.corrupt(s, end.pos, size-end.pos, end.off, next, "records that were durable are not there")
 }
 
 func (l *Log) corrupt(s *segment, pos, length, from, next int64, reason string) error {

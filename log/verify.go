@@ -192,8 +192,12 @@ func (w *walker) frames(ctx context.Context) (bool, error) {
 		}
 		pos, w.off = at, max(h.PrevEnd, w.off)
 	}
-	if w.s.sealed && w.off < w.end {
-		return w.lost(w.limit, w.limit, w.end, "records that were durable are not there")
+	end := w.end
+	if !w.s.sealed {
+		end = w.l.declaredGap()
+	}
+	if w.off < end {
+		return w.lost(w.limit, w.limit, end, "records that were durable are not there")
 	}
 	return true, nil
 }
@@ -205,7 +209,7 @@ func (w *walker) lost(pos, to, next int64, reason string) (bool, error) {
 		return false, err
 	}
 	s := &StoredFrame{File: w.s.name(), Pos: pos, Len: to - pos}
-	if s.Problem = w.l.corrupt(w.s, pos, s.Len, w.off, next, reason); size < to && size <= pos {
+	if s.Problem = w.l.corrupt(w.s, pos, s.Len, w.off, next, reason); size <= pos {
 		s.Problem = &MissingDataError{Dir: w.l.cfg.Dir, File: w.s.name(), From: w.off, Next: next, Reason: "the segment is cut short"}
 	}
 	return w.visit(s, nil), nil
