@@ -53,6 +53,11 @@ func (w *WAL) listed() []uint64 {
 // advance starts what is due after a round.
 func (w *WAL) advance() {
 	c := &w.change
+	select {
+	case res := <-c.result: // nil, and so never ready, unless a step is under way
+		w.changed(res)
+	default:
+	}
 	switch {
 	case c.result != nil:
 	case c.snap != nil:
@@ -73,10 +78,11 @@ func (w *WAL) advance() {
 // startNext does step 1 in the background.
 func (w *WAL) startNext() {
 	c := &w.change
-	c.result = make(chan result, 1)
+	done := make(chan result, 1)
+	c.result = done
 	c.number++
 	number, before := c.number, w.listed()
-	go func(done chan<- result) {
+	w.opts.background(func() {
 		g, err := createGeneration(w.dir, number, &w.opts)
 		if err == nil {
 			err = w.list(append(slices.Clone(before), number))
@@ -92,7 +98,7 @@ func (w *WAL) startNext() {
 			}
 		}
 		done <- res
-	}(c.result)
+	})
 }
 
 // list writes CURRENT.
@@ -109,9 +115,10 @@ func (w *WAL) lists(generations []uint64) bool {
 // startDrop does step 4 in the background.
 func (w *WAL) startDrop() {
 	c := &w.change
-	c.result = make(chan result, 1)
+	done := make(chan result, 1)
+	c.result = done
 	before, keep, old := w.listed(), w.gen.number, c.old
-	go func(done chan<- result) {
+	w.opts.background(func() {
 		err := w.list([]uint64{keep})
 		if err != nil {
 			done <- result{err: err, noSpace: noSpace(err) && w.lists(before)}
@@ -121,7 +128,7 @@ func (w *WAL) startDrop() {
 		_ = old.close()
 		_ = removeGeneration(w.dir, old.number, &w.opts)
 		done <- result{}
-	}(c.result)
+	})
 }
 
 // changed takes note of what a background step has come to.

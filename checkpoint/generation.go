@@ -26,6 +26,7 @@ var zeros [64 << 10]byte
 type generation struct {
 	number uint64
 	salt   uint64
+	opts   *WALOptions
 	log    *wal.Log
 	file   vfs.File
 	index  uint64 // of the last entry, as tidwall/wal counts
@@ -36,7 +37,7 @@ type generation struct {
 }
 
 // createGeneration makes the directory and the file of a new generation, durably.
-func createGeneration(dir string, number uint64, opts *WALOptions) (g *generation, err error) {
+func createGeneration(dir string, number uint64, opts *WALOptions) (*generation, error) {
 	if err := opts.step("make generation directory"); err != nil {
 		return nil, err
 	}
@@ -44,47 +45,49 @@ func createGeneration(dir string, number uint64, opts *WALOptions) (g *generatio
 	if err := vfs.OS.Mkdir(sub); err != nil {
 		return nil, err
 	}
-	g = &generation{number: number, salt: saltOf(opts.ID, number)}
 	// The options are our own copy, because wal.Open changes them. SegmentSize is never
 	// reached, so there is one file; NoSync, because syncing is done here.
-	g.log, err = wal.Open(sub, &wal.Options{
+	log, err := wal.Open(sub, &wal.Options{
 		NoSync: true, SegmentSize: math.MaxInt, LogFormat: wal.Binary, SegmentCacheSize: 1,
 		DirPerms: 0o700, FilePerms: 0o600,
 	})
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, g.close())
-			g = nil
-		}
-	}()
+	g := &generation{number: number, salt: saltOf(opts.ID, number), opts: opts, log: log}
 	if g.file, err = vfs.OS.OpenReadWrite(segmentPath(dir, number)); err != nil {
-		return nil, err
+		return nil, errors.Join(err, log.Close())
 	}
-	// Room for the whole generation if there is that much; what counts is what room makes sure of.
-	if err = g.file.Reserve(0, opts.GenerationBytes+zeroStretch); err != nil && !noSpace(err) {
-		return nil, err
-	}
-	if err = g.room(1); err != nil {
-		return nil, err
-	}
-	if err = opts.step("sync generation file"); err != nil {
-		return nil, err
-	}
-	if err = opts.sync(g.file.Sync); err != nil {
-		return nil, err
-	}
-	for _, d := range []string{sub, dir} {
-		if err = opts.step("sync directory"); err != nil {
-			return nil, err
-		}
-		if err = opts.sync(func() error { return vfs.OS.SyncDir(d) }); err != nil {
-			return nil, err
-		}
+	if err := g.prepare(sub, dir); err != nil {
+		return nil, errors.Join(err, g.close())
 	}
 	return g, nil
+}
+
+// prepare reserves space and makes the file and its name durable.
+func (g *generation) prepare(sub, dir string) error {
+	// Room for the whole generation if there is that much; what counts is what room makes sure of.
+	if err := g.file.Reserve(0, g.opts.GenerationBytes+zeroStretch); err != nil && !noSpace(err) {
+		return err
+	}
+	if err := g.room(1); err != nil {
+		return err
+	}
+	if err := g.opts.step("sync generation file"); err != nil {
+		return err
+	}
+	if err := g.opts.sync(g.file.Sync); err != nil {
+		return err
+	}
+	for _, d := range []string{sub, dir} {
+		if err := g.opts.step("sync directory"); err != nil {
+			return err
+		}
+		if err := g.opts.sync(func() error { return vfs.OS.SyncDir(d) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // noSpace tells a full disk or an exhausted quota from other failures.
@@ -96,13 +99,16 @@ func noSpace(err error) bool {
 // zeros that it will replace are there. Nothing of the entry has been written when it
 // fails. ErrNoSpace: the disk is full; other errors are those of the file.
 func (g *generation) room(n int) error {
-	need := g.size + int64(n) + maxFrameHead
-	if g.filled-zeroStretch/2 >= need {
+	need, stretch := g.size+int64(n)+maxFrameHead, int64(zeroStretch)
+	if g.opts.hooks.unsynced {
+		stretch = 1 << 10
+	}
+	if g.filled-stretch/2 >= need {
 		return nil
 	}
-	for target := need + zeroStretch; g.filled < target; {
+	for target := need + stretch; g.filled < target; {
 		piece := zeros[:min(int64(len(zeros)), target-g.filled)]
-		if _, err := g.file.WriteAt(piece, g.filled); err != nil {
+		if err := g.fill(piece); err != nil {
 			if !noSpace(err) {
 				return fmt.Errorf("fill ahead: %w", err)
 			}
@@ -114,6 +120,14 @@ func (g *generation) room(n int) error {
 		g.filled += int64(len(piece))
 	}
 	return nil
+}
+
+func (g *generation) fill(piece []byte) error {
+	if err := g.opts.step("fill"); err != nil {
+		return err
+	}
+	_, err := g.file.WriteAt(piece, g.filled)
+	return err
 }
 
 // append writes an entry for which there is room. After an error the file is in an
@@ -147,11 +161,7 @@ func (g *generation) trim() error {
 // close closes both descriptors. If the last sync of tidwall/wal fails it keeps its own open, which
 // cannot be helped; everything that counts was synced before.
 func (g *generation) close() error {
-	err := g.log.Close()
-	if g.file != nil {
-		err = errors.Join(err, g.file.Close())
-	}
-	return err
+	return errors.Join(g.log.Close(), g.file.Close())
 }
 
 // listGenerations returns the numbers of the generation directories, in order.

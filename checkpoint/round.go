@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"runtime"
@@ -34,7 +35,8 @@ type committer struct {
 // run is the committer: it makes rounds of what is queued until the store is closed.
 func (w *WAL) run() {
 	defer close(w.done)
-	quiet := time.NewTimer(idleMark)
+	after := cmp.Or(w.opts.hooks.quiet, idleMark)
+	quiet := time.NewTimer(after)
 	defer quiet.Stop()
 	for {
 		round, closing := w.take()
@@ -47,7 +49,7 @@ func (w *WAL) run() {
 		case w.change.copying() && !w.change.stalled:
 			w.round(nil)
 		default:
-			quiet.Reset(idleMark)
+			quiet.Reset(after)
 			w.wait(quiet.C)
 		}
 	}

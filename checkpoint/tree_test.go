@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func contents(tr *tree) []string {
+func itemsOf(tr *tree) []string {
 	all := []string{}
 	tr.ascend(nil, func(it *item) bool {
 		all = append(all, string(it.key)+"="+string(it.value))
@@ -100,11 +100,11 @@ func TestTheTreeAgreesWithAMapAndCopiesStayAsTheyWere(t *testing.T) {
 				checkNode(t, tr.root, nil, nil)
 			}
 		}
-		if diff := cmp.Diff(ofMap(m), contents(&tr)); diff != "" {
+		if diff := cmp.Diff(ofMap(m), itemsOf(&tr)); diff != "" {
 			t.Fatalf("seed %d: %s", seed, diff)
 		}
 		for i, c := range copies {
-			if diff := cmp.Diff(c.want, contents(&c.tree)); diff != "" {
+			if diff := cmp.Diff(c.want, itemsOf(&c.tree)); diff != "" {
 				t.Fatalf("seed %d: copy %d has changed: %s", seed, i, diff)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/braid-go/braid/internal/vfs"
 )
@@ -41,8 +42,14 @@ type WALOptions struct {
 type hooks struct {
 	// before is called before each step that changes files; an error stops there.
 	before func(step string) error
-	// unsynced leaves out syncs, for tests that open thousands of stores.
+	// unsynced leaves out syncs and fills little ahead, for tests that open thousands of stores.
 	unsynced bool
+	// foreground has what is done in the background done by the committer, so that steps have one order.
+	foreground bool
+	// quiet replaces idleMark, if it is not 0.
+	quiet time.Duration
+	// synced is called after each sync that has succeeded.
+	synced func()
 }
 
 func (o *WALOptions) step(name string) error {
@@ -52,11 +59,23 @@ func (o *WALOptions) step(name string) error {
 	return o.hooks.before(name)
 }
 
+func (o *WALOptions) background(do func()) {
+	if o.hooks.foreground {
+		do()
+		return
+	}
+	go do()
+}
+
 func (o *WALOptions) sync(do func() error) error {
 	if o.hooks.unsynced {
 		return nil
 	}
-	return do()
+	err := do()
+	if err == nil && o.hooks.synced != nil {
+		o.hooks.synced()
+	}
+	return err
 }
 
 // WALReport tells what OpenWAL found and did.
