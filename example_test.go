@@ -1,0 +1,175 @@
+package braid_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"path/filepath"
+
+	"github.com/braid-go/braid"
+)
+
+// The quick start of the README.
+func Example() {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	dir, err := os.MkdirTemp("", "braid-example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	b, err := braid.Open(filepath.Join(dir, "data"), braid.Options{}) // one directory is the whole state
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer b.Close()
+
+	orders, err := b.EnsureTopic(ctx, "orders", braid.TopicConfig{Partitions: 4})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	// Publish returns when the record is on disk.
+	err = orders.Publish(ctx, &braid.Record{Key: []byte("alice"), Value: []byte("two lamps")})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	// A group goes on where it has committed, also after a restart.
+	sub, err := orders.Subscribe(ctx, "billing", braid.SubscribeOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sub.Close()
+
+	for rec, err := range sub.Records(ctx) {
+		if errors.Is(err, context.Canceled) {
+			break
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s bought %s\n", rec.Key, rec.Value)
+		if err := sub.Commit(ctx, rec); err != nil {
+			log.Fatal(err)
+		}
+		stop() // the example ends here
+	}
+	// Output: alice bought two lamps
+}
+
+// memory opens a broker for an example.
+func memory() (*braid.Broker, *braid.Topic) {
+	b, err := braid.Open("", braid.Options{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	topic, err := b.CreateTopic(context.Background(), "events", braid.TopicConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return b, topic
+}
+
+func ExampleTopic_Publish() {
+	b, events := memory()
+	defer b.Close()
+	ctx := context.Background()
+
+	// One call with many records is far cheaper than many calls.
+	recs := []*braid.Record{
+		{Key: []byte("a"), Value: []byte("1")},
+		{Key: []byte("b"), Value: []byte("2"), Headers: []braid.Header{{Key: "trace", Value: []byte("42")}}},
+	}
+	if err := events.Publish(ctx, recs...); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(recs[1].Topic, recs[1].Offset)
+
+	err := events.Publish(ctx, &braid.Record{Key: []byte("no value")})
+	fmt.Println(errors.Is(err, braid.ErrInvalidRecord))
+	// Output:
+	// events 1
+	// true
+}
+
+func ExampleTopic_PublishAsync() {
+	b, events := memory()
+	defer b.Close()
+	ctx := context.Background()
+
+	done := func(rec *braid.Record, err error) {
+		if err != nil {
+			log.Print(err)
+			return
+		}
+		fmt.Printf("%s is at offset %d\n", rec.Value, rec.Offset)
+	}
+	for _, v := range []string{"first", "second"} {
+		if err := events.PublishAsync(ctx, done, &braid.Record{Value: []byte(v)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := events.Flush(ctx); err != nil { // both callbacks have returned
+		log.Fatal(err)
+	}
+	// Output:
+	// first is at offset 0
+	// second is at offset 1
+}
+
+func ExampleTopic_Read() {
+	b, events := memory()
+	defer b.Close()
+	ctx := context.Background()
+	for _, v := range []string{"x", "y", "z"} {
+		if err := events.Publish(ctx, &braid.Record{Value: []byte(v)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	from := braid.FromOffsets(map[braid.PartitionID]int64{events.Partitions()[0].ID: 1})
+	for rec, err := range events.Read(ctx, braid.ReadOptions{From: from}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(rec.Offset, string(rec.Value))
+	}
+	// Output:
+	// 1 y
+	// 2 z
+}
+
+func ExampleSubscription_Poll() {
+	b, events := memory()
+	defer b.Close()
+	ctx := context.Background()
+	for i := range 5 {
+		if err := events.Publish(ctx, &braid.Record{Value: fmt.Appendf(nil, "event %d", i)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	sub, err := events.Subscribe(ctx, "audit", braid.SubscribeOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer sub.Close()
+	for seen := 0; seen < 5; {
+		recs, err := sub.Poll(ctx, 3) // at least one, at most three
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(len(recs), "records")
+		seen += len(recs)
+		if err := sub.CommitDelivered(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	// Output:
+	// 3 records
+	// 2 records
+}
