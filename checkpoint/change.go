@@ -172,7 +172,7 @@ func (w *WAL) finish() error {
 	}
 	err := w.failure()
 	if err == nil {
-		if err = w.opts.sync(w.gen.trim); err == nil {
+		if err = w.gen.trim(); err == nil {
 			w.durable.Store(w.work.seq)
 			err = w.list(w.listed())
 		}

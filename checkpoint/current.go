@@ -100,7 +100,3 @@ func readCurrent(dir string, id [16]byte) (*current, error) {
 	}
 	return c, nil
 }
-
-func (c *current) equal(o *current) bool {
-	return c.id == o.id && c.proven == o.proven && slices.Equal(c.generations, o.generations)
-}

@@ -155,7 +155,7 @@ func (g *generation) trim() error {
 		return err
 	}
 	g.filled = g.size
-	return g.file.Sync()
+	return g.opts.sync(g.file.Sync)
 }
 
 // close closes both descriptors. If the last sync of tidwall/wal fails it keeps its own open, which

@@ -172,7 +172,7 @@ func TestCreationCanEndAtAnyStep(t *testing.T) {
 // in turn, once, or with all that follow.
 func TestCommittingAndChangingGenerationsCanEndAtAnyStep(t *testing.T) {
 	noLeaks(t)
-	const commits = 30
+	const commits = 22
 	seen := map[string]int{}
 	for _, dead := range []bool{true, false} {
 		for k := 1; ; k++ {

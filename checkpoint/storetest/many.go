@@ -205,22 +205,22 @@ func closeDuringCommits(t *testing.T, s suite) {
 	for range workers {
 		<-busy
 	}
-	if s.features.Reopen != nil {
-		st = s.features.Reopen(t, st)
-	} else if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
-	wg.Wait()
 	if s.features.Reopen == nil {
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
 		return
 	}
+	again := s.features.Reopen(t, st)
+	wg.Wait()
 	for w := range workers {
-		value, _, err := st.Get(t.Context(), []byte(strconv.Itoa(w)))
+		value, _, err := again.Get(t.Context(), []byte(strconv.Itoa(w)))
 		if err != nil || string(value) != strconv.Itoa(acked[w]) {
 			t.Errorf("worker %d was told of %d commits, the store has %q, error %v", w, acked[w], value, err)
 		}
 	}
-	if err := st.Close(); err != nil {
+	if err := again.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
