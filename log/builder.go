@@ -67,7 +67,9 @@ func (b *Builder) Append(time int64, key, value []byte, headers []Header) error 
 	if cap(b.buf)-len(b.buf) < size {
 		b.buf = slices.Grow(b.buf, size)
 	}
-	b.buf = appendRecord(b.buf, time-b.head.AppendTime, key, value, headers)
+	n := len(b.buf)
+	n += putRecord(b.buf[n:cap(b.buf)], time-b.head.AppendTime, key, value, headers)
+	b.buf = b.buf[:n]
 	if b.head.Count == 0 || time > b.head.MaxTime {
 		b.head.MaxTime = time
 	}

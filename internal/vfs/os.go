@@ -40,7 +40,8 @@ type osFS struct{}
 // race against Close.
 type osFile struct {
 	*os.File
-	conn syscall.RawConn
+	conn     syscall.RawConn
+	datasync datasync
 }
 
 func newOSFile(f *os.File) (File, error) {

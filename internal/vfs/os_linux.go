@@ -2,6 +2,7 @@ package vfs
 
 import (
 	"io/fs"
+	"sync"
 	"syscall"
 )
 
@@ -15,8 +16,36 @@ const (
 	reservePiece = 64 << 20
 )
 
+// datasync is what Datasync runs on the descriptor, made once for each file so that syncing allocates nothing.
+type datasync struct {
+	mu  sync.Mutex // one at a time: they share err
+	run func(fd uintptr)
+	err error
+}
+
 func (f *osFile) Datasync() error {
-	return f.control("fdatasync", syscall.Fdatasync)
+	d := &f.datasync
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.run == nil {
+		d.run = func(fd uintptr) { d.err = uninterrupted(int(fd), syscall.Fdatasync) }
+	}
+	if f.conn.Control(d.run) != nil { // The descriptor is closed: nothing else makes Control fail.
+		return pathError("fdatasync", f.Name(), fs.ErrClosed)
+	}
+	if d.err != nil {
+		return pathError("fdatasync", f.Name(), d.err)
+	}
+	return nil
+}
+
+// uninterrupted runs call until no signal interrupts it.
+func uninterrupted(fd int, call func(fd int) error) error {
+	for {
+		if err := call(fd); err != syscall.EINTR {
+			return err
+		}
+	}
 }
 
 func (f *osFile) reserve(off, n int64) error {
@@ -40,13 +69,7 @@ func (f *osFile) reserve(off, n int64) error {
 // control runs call on the descriptor until no signal interrupts it.
 func (f *osFile) control(op string, call func(fd int) error) error {
 	var err error
-	ctlErr := f.conn.Control(func(fd uintptr) {
-		for {
-			if err = call(int(fd)); err != syscall.EINTR {
-				return
-			}
-		}
-	})
+	ctlErr := f.conn.Control(func(fd uintptr) { err = uninterrupted(int(fd), call) })
 	if ctlErr != nil { // The descriptor is closed: nothing else makes Control fail.
 		err = fs.ErrClosed
 	}
