@@ -232,6 +232,27 @@ func TestFollowPrintsWhatComes(t *testing.T) {
 	}
 }
 
+func TestInterruptingPubStoresWhatItHasRead(t *testing.T) {
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	in, feed := io.Pipe()
+	acks, out := io.Pipe()
+	code := make(chan int)
+	go func() { code <- run(ctx, []string{"--dir", dir, "pub", "t", "--acks"}, in, out, io.Discard) }()
+	go feed.Write([]byte("one\ntwo\n"))
+	lines := bufio.NewScanner(acks)
+	for lines.Scan() && lines.Text() != "2" {
+	}
+	cancel() // while it waits for a third line
+	if c := <-code; c != exitInterrupted {
+		t.Errorf("exit code %d, want %d", c, exitInterrupted)
+	}
+	feed.Close()
+	if got := must(t, dir, "", "tail", "t"); got != "one\ntwo\n" {
+		t.Errorf("stored %q", got)
+	}
+}
+
 func TestTopicsAreCreatedChangedAndDeleted(t *testing.T) {
 	dir := t.TempDir()
 	must(t, dir, "", "topics", "create", "t", "--partitions", "3", "--retention-age", "24h", "--compression", "zstd")

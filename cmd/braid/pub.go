@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -82,32 +81,30 @@ type batch struct {
 	bytes int64 // of input
 }
 
-// run publishes until the input ends, fails, or the command is interrupted. What was read before is stored.
+// run publishes until the input ends, fails, or the command is interrupted. What was read before is stored. The
+// goroutine that reads may outlive an interrupted command by the line that it waits for.
 func (p *publisher) run() error {
 	batches := make(chan *batch)
 	stop := make(chan struct{})
-	var readErr error
-	var wg sync.WaitGroup
-	wg.Go(func() {
+	defer close(stop)
+	readErr := make(chan error, 1)
+	go func() {
 		defer close(batches)
-		readErr = p.read(batches, stop)
-	})
-	var pubErr error
-	for b := range batches {
-		if pubErr == nil {
-			if pubErr = p.publish(b); pubErr != nil {
-				close(stop)
+		readErr <- p.read(batches, stop)
+	}()
+	for {
+		select {
+		case <-p.env.ctx.Done():
+			return exitCode(exitInterrupted)
+		case b, more := <-batches:
+			if !more {
+				return <-readErr
+			}
+			if err := p.publish(b); err != nil {
+				return err
 			}
 		}
 	}
-	wg.Wait()
-	if pubErr != nil {
-		return pubErr
-	}
-	if readErr == nil && p.env.ctx.Err() != nil {
-		return exitCode(exitInterrupted)
-	}
-	return readErr
 }
 
 func (p *publisher) publish(b *batch) error {
@@ -156,8 +153,7 @@ func (p *publisher) read(out chan<- *batch, stop <-chan struct{}) error {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
 		full := len(b.recs) >= pubBatchRecords || b.bytes >= pubBatchBytes || lines.Buffered() == 0
-		if full && !send() || p.env.ctx.Err() != nil {
-			send()
+		if full && !send() {
 			return nil
 		}
 	}
