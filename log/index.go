@@ -108,13 +108,25 @@ func decodeIndex(b []byte) (*index, uint32, error) {
 	return x, sum, nil
 }
 
-// writeIndex writes the index file of a segment that is about to be sealed and returns its checksum. The
-// index is only a help: if it cannot be written, the checksum is 0 and readers make their own.
+// writeIndex writes the index file of a segment that is about to be sealed and returns its checksum, which the manifest keeps. The
+// index is only a help, so it is not synced: a file that a crash has spoiled does not have that checksum, and readers make their own
+// index. If it cannot be written the checksum is 0.
 func writeIndex(c *Config, s *segment) uint32 {
 	s.mu.Lock()
 	b, sum := s.index.encode()
 	s.mu.Unlock()
-	if vfs.WriteFileAtomic(c.FS, c.path(indexName(s.name())), b) != nil {
+	name := c.path(indexName(s.name()))
+	f, err := c.FS.Create(name)
+	if errors.Is(err, fs.ErrExist) { // left by a recovery that was cut short
+		if err = c.FS.Remove(name); err == nil {
+			f, err = c.FS.Create(name)
+		}
+	}
+	if err != nil {
+		return 0
+	}
+	_, err = f.WriteAt(b, 0)
+	if errors.Join(err, f.Close()) != nil {
 		return 0
 	}
 	return sum
