@@ -49,6 +49,9 @@ var (
 	// ErrPartitionFailed: a write or sync of the partition failed; it refuses to publish until
 	// the broker is reopened. What was visible stays readable.
 	ErrPartitionFailed = errors.New("braid: partition failed")
+	// ErrStoreFailed: an earlier write or sync of the store of positions and configurations failed; no position can be
+	// committed and no topic changed until the broker is reopened. Publishing and reading go on.
+	ErrStoreFailed = errors.New("braid: store failed")
 	// ErrLimit: a limit of [Limits] would be exceeded.
 	ErrLimit = errors.New("braid: limit exceeded")
 	// ErrVersion: the directory was written by a newer version of Braid.

@@ -172,6 +172,8 @@ func storeError(err error) error {
 		{checkpoint.ErrCorrupt, ErrCorrupt},
 		{checkpoint.ErrMissingData, ErrMissingData},
 		{checkpoint.ErrNoSpace, ErrNoSpace},
+		{checkpoint.ErrFailed, ErrStoreFailed},
+		{checkpoint.ErrVersion, ErrVersion},
 		{checkpoint.ErrLimit, ErrLimit},
 	} {
 		if errors.Is(err, m.from) {
