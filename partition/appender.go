@@ -55,6 +55,7 @@ func (p *Partition) append(ln *lane) {
 		a.gather = 0
 		if q.Drained() {
 			_ = p.log.Release() // a failure stays in the log
+			p.ended(ln)
 			return
 		}
 		if !q.Park() {

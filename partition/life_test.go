@@ -180,6 +180,11 @@ func TestAnIdlePartitionLetsEverythingGoAndComesBack(t *testing.T) {
 			closed := closes.ops.Load()
 			time.Sleep(time.Minute) // of the test's own clock
 			synctest.Wait()
+			p.mu.Lock()
+			if p.last != nil {
+				t.Errorf("round %d: the queue's memory is held", round)
+			}
+			p.mu.Unlock()
 			if p.lane.Load() != nil || runtime.NumGoroutine() > goroutines || closes.ops.Load() == closed {
 				t.Errorf("round %d: lane %v, %d goroutines (%d before), file closed %v", round, p.lane.Load() != nil,
 					runtime.NumGoroutine(), goroutines, closes.ops.Load() > closed)

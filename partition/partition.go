@@ -225,6 +225,15 @@ func (p *Partition) letGo(ln *lane) {
 	p.lane.CompareAndSwap(ln, nil)
 }
 
+// ended forgets a lane, and with it the memory of its queue, when its appender is done with the log.
+func (p *Partition) ended(ln *lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == ln {
+		p.last = nil
+	}
+}
+
 // Flush waits until every request accepted before it is done and its callback has returned, and syncs,
 // whatever the mode. It must not be called by a callback, for which it would wait for ever.
 func (p *Partition) Flush(ctx context.Context) error {
@@ -258,6 +267,15 @@ func (p *Partition) barrier(ctx context.Context) error {
 	}
 }
 
+// hurry makes the appenders that are still at work refuse what is queued.
+func (p *Partition) hurry(last *lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ln := last; ln != nil; ln = ln.previous {
+		ln.hasty.Store(true)
+	}
+}
+
 // Close refuses new requests, stores what is queued, waits for callbacks, and closes the log
 // cleanly. If ctx ends first, what is still queued is refused with ErrClosed instead of stored; what the disk
 // is working on is waited for. No goroutine and no descriptor is left. Closing again does nothing.
@@ -274,9 +292,7 @@ func (p *Partition) Close(ctx context.Context) error {
 		select {
 		case <-last.done:
 		case <-ctx.Done():
-			for ln := last; ln != nil; ln = ln.previous {
-				ln.hasty.Store(true)
-			}
+			p.hurry(last)
 			<-last.done
 		}
 	}
