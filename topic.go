@@ -285,7 +285,8 @@ func (b *Broker) EnsureTopic(ctx context.Context, name string, config TopicConfi
 	}
 }
 
-// UpdateTopic changes a topic's configuration: change is given a copy of it to edit. If change
+// UpdateTopic changes a topic's configuration: change is given a copy of it to edit, and must not itself create, update
+// or delete topics. If change
 // returns an error, or leaves a configuration that is refused, nothing changes. The number of
 // partitions cannot be changed here. New settings hold from the next frame, the next file or the
 // next round of retention on.
