@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"time"
@@ -22,9 +24,20 @@ type demoCmd struct {
 
 // Help says what will be seen.
 func (demoCmd) Help() string {
-	return `Publishes a generated stream of orders over several partitions, consumes a part of it in a group, closes the
+	return `Examples:
+  braid demo
+  braid demo --orders 1000000 --partitions 8 --keep
+
+Publishes a generated stream of orders over several partitions, consumes a part of it in a group, closes the
 broker, opens it again, publishes more, goes on exactly where it was, and checks the counts, the order of every
-customer's orders, and every byte on disk. The data directory is a temporary one.`
+customer's orders, and every byte on disk. The data directory is a temporary one, removed afterwards unless --keep
+is given; or the one of --dir, which must be empty and is kept. $BRAID_DIR is left alone.`
+}
+
+// located is where a record is stored.
+type located struct {
+	partition braid.PartitionID
+	offset    int64
 }
 
 // order is what the demo publishes. A customer's orders are numbered.
@@ -41,17 +54,18 @@ const demoCustomers = 2000
 type demo struct {
 	*demoCmd
 	ctx  context.Context
-	out  io.Writer
+	out  *bufio.Writer
 	dir  string
+	step int
 	rng  *rand.Rand
 	made map[int]int // orders published, by customer
-	last int         // the customer of the last order made
 
-	got      map[int]int // orders consumed, by customer
-	consumed int
-	cents    int64
-	perPart  map[braid.PartitionID]int
-	step     int
+	got         map[int]int // orders consumed, by customer
+	consumed    int
+	cents       int64
+	perPart     map[braid.PartitionID]int
+	uncommitted map[located]bool // delivered before the restart and not committed
+	again       int              // of these, delivered again
 }
 
 // Run runs the demo.
@@ -59,32 +73,49 @@ func (c *demoCmd) Run(e *env) (err error) {
 	if c.Orders < 10 || c.Partitions < 1 {
 		return errors.New("the demo needs at least 10 orders and a partition")
 	}
-	dir, err := os.MkdirTemp("", "braid-demo-")
+	dir, err := c.directory(e)
 	if err != nil {
 		return err
 	}
-	if !c.Keep {
+	keep := c.Keep || e.dirNamed
+	if !keep {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
-	d := &demo{demoCmd: c, ctx: e.ctx, out: e.stdout, dir: dir, rng: rand.New(rand.NewPCG(c.Seed, 0)),
-		made: map[int]int{}, got: map[int]int{}, perPart: map[braid.PartitionID]int{}}
-	fmt.Fprintf(d.out, "Braid demo: %s orders of %s customers, seed %d\n", thousands(int64(c.Orders)), thousands(demoCustomers), c.Seed)
+	d := &demo{demoCmd: c, ctx: e.ctx, out: e.stdout, dir: dir, rng: rand.New(rand.NewPCG(c.Seed, 0)), made: map[int]int{},
+		got: map[int]int{}, perPart: map[braid.PartitionID]int{}, uncommitted: map[located]bool{}}
+	fmt.Fprintf(d.out, "Braid demo: %s of %s customers, seed %d\n", orders(c.Orders), thousands(demoCustomers), c.Seed)
 	for _, step := range []func() error{d.first, d.second, d.verify} {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	if c.Keep {
+	if keep {
 		fmt.Fprintf(d.out, "\nThe data is in %s: try braid --dir %s info\n", dir, dir)
 	}
-	_, err = fmt.Fprintln(d.out, "\nall checks passed")
-	return err
+	fmt.Fprintln(d.out, "\nall checks passed")
+	return nil
+}
+
+// directory makes the demo's directory.
+func (c *demoCmd) directory(e *env) (string, error) {
+	if !e.dirNamed {
+		return os.MkdirTemp("", "braid-demo-")
+	}
+	entries, err := os.ReadDir(e.dir)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	case len(entries) > 0:
+		return "", fmt.Errorf("the demo needs a directory of its own: %s is not empty", e.dir)
+	}
+	return e.dir, nil
 }
 
 // say prints a numbered step.
 func (d *demo) say(format string, args ...any) {
 	d.step++
 	fmt.Fprintf(d.out, "\n%d. %s\n", d.step, fmt.Sprintf(format, args...))
+	_ = d.out.Flush() // somebody watches; an error comes again at the end
 }
 
 // first publishes most orders, consumes some, and closes the broker in the middle of the work.
@@ -111,14 +142,16 @@ func (d *demo) first() (err error) {
 	if err := d.consume(sub, stop); err != nil {
 		return err
 	}
-	// Some more are delivered but not committed: after the restart they come again.
+	took := time.Since(begin)
 	extra, err := sub.Poll(d.ctx, 100)
 	if err != nil {
 		return err
 	}
-	d.say("The group \"billing\" consumed and committed %s in %s, was given %s more, and did not commit them.",
-		orders(stop), short(time.Since(begin)), orders(len(extra)))
-	fmt.Fprintln(d.out, "   Closing the broker.")
+	for _, rec := range extra {
+		d.uncommitted[located{rec.Partition, rec.Offset}] = true
+	}
+	d.say("The group \"billing\" consumed and committed %s in %s, %s a second. It took %s more and did not commit them.\n"+
+		"   Closing the broker in the middle of that work.", orders(stop), short(took), perSecond(stop, took), orders(len(extra)))
 	return nil
 }
 
@@ -134,7 +167,11 @@ func (d *demo) second() (err error) {
 	if err != nil {
 		return err
 	}
-	d.say("Opened it again in %s; nothing had to be recovered: %v.", short(time.Since(begin)), len(b.OpenReport().Partitions) == 0)
+	recovered := "it had been closed cleanly, and nothing had to be recovered"
+	if n := len(b.OpenReport().Partitions); n > 0 {
+		recovered = count(n, "partition") + " had to be recovered"
+	}
+	d.say("Opened it again in %s: %s.", short(time.Since(begin)), recovered)
 	if err := d.publish(topic, d.Orders-d.Orders*9/10); err != nil {
 		return err
 	}
@@ -142,12 +179,17 @@ func (d *demo) second() (err error) {
 	if err != nil {
 		return err
 	}
-	before := d.consumed
+	rest := d.Orders - d.consumed
 	begin = time.Now()
-	if err := d.consume(sub, d.Orders-before); err != nil {
+	if err := d.consume(sub, rest); err != nil {
 		return err
 	}
-	d.say("\"billing\" went on where it had committed and consumed the other %s in %s.", orders(d.Orders-before), short(time.Since(begin)))
+	took := time.Since(begin)
+	if d.again != len(d.uncommitted) {
+		return fmt.Errorf("of %d orders that had been delivered and not committed, %d came again", len(d.uncommitted), d.again)
+	}
+	d.say("\"billing\" went on exactly where it had committed: the %s came again, and with them all the others, %s in %s,\n   %s a second.",
+		orders(d.again), orders(rest), short(took), perSecond(rest, took))
 	return d.check()
 }
 
@@ -159,11 +201,12 @@ func (d *demo) publish(topic *braid.Topic, n int) error {
 	for left := n; left > 0; {
 		recs := make([]*braid.Record, min(left, perCall))
 		for i := range recs {
-			value, err := json.Marshal(d.next())
+			o := d.next()
+			value, err := json.Marshal(o)
 			if err != nil {
 				return err
 			}
-			recs[i] = &braid.Record{Key: d.key(), Value: value}
+			recs[i] = &braid.Record{Key: fmt.Appendf(nil, "customer-%d", o.Customer), Value: value}
 			bytes += int64(len(value))
 		}
 		if err := topic.Publish(d.ctx, recs...); err != nil {
@@ -172,22 +215,19 @@ func (d *demo) publish(topic *braid.Topic, n int) error {
 		left -= len(recs)
 	}
 	took := time.Since(begin)
-	d.say("Published %s, %s of JSON, in %s: %s a second, every one on disk before its publish returned.",
-		orders(n), bytesOf(bytes), short(took), thousands(int64(float64(n)/took.Seconds())))
+	d.say("Published %s, %s of JSON, in %s: %s orders and %.1f MB a second, every one on disk before its publish returned.",
+		orders(n), bytesOf(bytes), short(took), perSecond(n, took), float64(bytes)/1e6/took.Seconds())
 	return nil
 }
 
-// next makes an order; key is its customer's.
+// next makes an order.
 func (d *demo) next() order {
 	customer := int(float64(demoCustomers) * d.rng.Float64() * d.rng.Float64()) // some buy much more than others
 	o := order{Customer: customer, Number: d.made[customer], Cents: 100 + d.rng.IntN(20_000),
 		Item: []string{"tea", "rope", "lamp", "river map", "oar", "kettle"}[d.rng.IntN(6)]}
 	d.made[customer]++
-	d.last = customer
 	return o
 }
-
-func (d *demo) key() []byte { return fmt.Appendf(nil, "customer-%d", d.last) }
 
 // consume takes n orders, checks that each is its customer's next, and commits.
 func (d *demo) consume(sub *braid.Subscription, n int) error {
@@ -207,6 +247,9 @@ func (d *demo) consume(sub *braid.Subscription, n int) error {
 			d.got[o.Customer]++
 			d.cents += int64(o.Cents)
 			d.perPart[rec.Partition]++
+			if d.uncommitted[located{rec.Partition, rec.Offset}] {
+				d.again++
+			}
 		}
 		if err := sub.Commit(d.ctx, recs...); err != nil {
 			return err
@@ -229,7 +272,7 @@ func (d *demo) check() error {
 	if total != d.Orders || d.consumed != total {
 		return fmt.Errorf("%d orders published, %d consumed, %d wanted", total, d.consumed, d.Orders)
 	}
-	d.say("Every one of %s was consumed exactly once by its count, and each of %s customers' orders came in their order.\n   Turnover: %s.%02d.",
+	d.say("Each of %s was consumed and counted once, and the orders of each of %s customers came in their order.\n   Turnover: %s.%02d.",
 		orders(total), thousands(int64(len(d.made))), thousands(d.cents/100), d.cents%100)
 	return nil
 }
@@ -266,3 +309,8 @@ func (d *demo) verify() (err error) {
 }
 
 func orders(n int) string { return count(n, "order") }
+
+// perSecond prints a rate.
+func perSecond(n int, took time.Duration) string {
+	return thousands(int64(float64(n) / took.Seconds()))
+}

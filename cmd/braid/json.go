@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 	"unicode/utf8"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // jsonRecord is a record as JSON: what pub --ndjson reads and tail --json prints. Bytes that are not UTF-8 are in the
-// fields that end in base64.
+// fields that end in base64. Topic, partition and offset are ignored when it is read.
 type jsonRecord struct {
 	Topic       string             `json:"topic,omitempty"`
 	Partition   *braid.PartitionID `json:"partition,omitempty"`
@@ -26,39 +27,53 @@ type jsonRecord struct {
 	Headers     jsonHeaders        `json:"headers,omitempty"`
 }
 
-// jsonHeaders are written as pairs, and read as pairs or as an object.
+// jsonHeaders are written as a list of pairs, [["name","value"],...], where null is a nil value. A header that
+// is not UTF-8 is written as an object, as jsonHeader. Both are read, mixed as they come, and so is one
+// object, {"name":"value",...}, in the order of its names.
 type jsonHeaders []braid.Header
 
-// MarshalJSON writes [["name","value"],...]; bytes that are not UTF-8 are replaced, as JSON has no others.
-func (h jsonHeaders) MarshalJSON() ([]byte, error) {
-	pairs := make([][2]*string, len(h))
-	for i := range h {
-		pairs[i][0] = &h[i].Key
-		if h[i].Value != nil {
-			value := string(h[i].Value)
-			pairs[i][1] = &value
-		}
-	}
-	return json.Marshal(pairs)
+// jsonHeader is a header that need not be UTF-8.
+type jsonHeader struct {
+	Name        *string `json:"name,omitempty"`
+	NameBase64  *string `json:"name_base64,omitempty"`
+	Value       *string `json:"value,omitempty"`
+	ValueBase64 *string `json:"value_base64,omitempty"`
 }
 
-// UnmarshalJSON reads pairs or an object.
+// MarshalJSON implements json.Marshaler.
+func (h jsonHeaders) MarshalJSON() ([]byte, error) {
+	list := make([]any, len(h))
+	for i := range h {
+		name, value := h[i].Key, h[i].Value
+		switch {
+		case !utf8.ValidString(name) || !utf8.Valid(value):
+			var j jsonHeader
+			j.Name, j.NameBase64 = textOrBase64([]byte(name))
+			j.Value, j.ValueBase64 = textOrBase64(value)
+			list[i] = j
+		case value == nil:
+			list[i] = [2]any{name, nil}
+		default:
+			list[i] = [2]any{name, string(value)}
+		}
+	}
+	return json.Marshal(list)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
 func (h *jsonHeaders) UnmarshalJSON(b []byte) error {
 	*h = nil
 	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
 		return h.unmarshalObject(b)
 	}
-	var pairs [][]*string
-	if err := json.Unmarshal(b, &pairs); err != nil {
+	var list []json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil {
 		return err
 	}
-	for _, p := range pairs {
-		if len(p) != 2 || p[0] == nil {
-			return errors.New("a header is a pair of a name and a value")
-		}
-		header := braid.Header{Key: *p[0]}
-		if p[1] != nil {
-			header.Value = []byte(*p[1])
+	for _, raw := range list {
+		header, err := parseHeader(raw)
+		if err != nil {
+			return err
 		}
 		*h = append(*h, header)
 	}
@@ -80,25 +95,55 @@ func (h *jsonHeaders) unmarshalObject(b []byte) error {
 		if err := d.Decode(&value); err != nil {
 			return err
 		}
-		header := braid.Header{Key: name.(string)}
-		if value != nil {
-			header.Value = []byte(*value)
-		}
-		*h = append(*h, header)
+		*h = append(*h, braid.Header{Key: name.(string), Value: bytesOrNil(value)})
 	}
 	return nil
 }
 
+// parseHeader reads a pair or a jsonHeader.
+func parseHeader(raw json.RawMessage) (braid.Header, error) {
+	if bytes.HasPrefix(raw, []byte("{")) {
+		var j jsonHeader
+		if err := decodeWhole(raw, &j); err != nil {
+			return braid.Header{}, err
+		}
+		name, err := oneOf("name", j.Name, j.NameBase64)
+		if err != nil {
+			return braid.Header{}, err
+		}
+		if name == nil {
+			return braid.Header{}, errors.New("a header needs a name")
+		}
+		value, err := oneOf("value", j.Value, j.ValueBase64)
+		return braid.Header{Key: string(name), Value: value}, err
+	}
+	var pair []*string
+	if err := json.Unmarshal(raw, &pair); err != nil {
+		return braid.Header{}, err
+	}
+	if len(pair) != 2 || pair[0] == nil {
+		return braid.Header{}, errors.New("a header is a pair of a name and a value")
+	}
+	return braid.Header{Key: *pair[0], Value: bytesOrNil(pair[1])}, nil
+}
+
+// bytesOrNil keeps the difference between null and "".
+func bytesOrNil(s *string) []byte {
+	if s == nil {
+		return nil
+	}
+	return []byte(*s)
+}
+
 // parseJSON makes a record of a line of JSON.
 func parseJSON(line []byte) (*braid.Record, error) {
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	var j jsonRecord
-	if err := d.Decode(&j); err != nil {
-		return nil, fmt.Errorf("not a record: %w", err)
+	// The decoder would put U+FFFD where bytes are not UTF-8, and so store something else than what was given.
+	if !utf8.Valid(line) {
+		return nil, errors.New("not a record: not UTF-8; key_base64 and value_base64 take any bytes")
 	}
-	if d.More() {
-		return nil, errors.New("not a record: something follows the object")
+	var j jsonRecord
+	if err := decodeWhole(line, &j); err != nil {
+		return nil, fmt.Errorf("not a record: %w", err)
 	}
 	rec := &braid.Record{Headers: j.Headers}
 	var err error
@@ -108,8 +153,11 @@ func parseJSON(line []byte) (*braid.Record, error) {
 	if rec.Value, err = oneOf("value", j.Value, j.ValueBase64); err != nil {
 		return nil, err
 	}
-	if rec.Value == nil {
+	switch {
+	case rec.Value == nil:
 		return nil, errors.New("a record needs a value")
+	case rec.Key != nil && len(rec.Key) == 0:
+		return nil, errEmptyKey
 	}
 	if j.Time != nil {
 		rec.Time = *j.Time
@@ -117,13 +165,27 @@ func parseJSON(line []byte) (*braid.Record, error) {
 	return rec, nil
 }
 
-// oneOf returns the bytes of a field that is given as text or as base64.
+// decodeWhole decodes one value that nothing follows and that has no field too many.
+func decodeWhole(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return errors.New("the line ends in the middle of it")
+		}
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows the object")
+	}
+	return nil
+}
+
+// oneOf returns the bytes of a field that is given as text or as base64, nil if it is not given.
 func oneOf(name string, text, encoded *string) ([]byte, error) {
 	switch {
 	case text != nil && encoded != nil:
 		return nil, fmt.Errorf("%s and %s_base64 are both given", name, name)
-	case text != nil:
-		return []byte(*text), nil
 	case encoded != nil:
 		b, err := base64.StdEncoding.DecodeString(*encoded)
 		if err != nil {
@@ -131,15 +193,15 @@ func oneOf(name string, text, encoded *string) ([]byte, error) {
 		}
 		return b, nil
 	}
-	return nil, nil
+	return bytesOrNil(text), nil
 }
 
-// toJSON makes a line of JSON of a record.
-func toJSON(rec *braid.Record) ([]byte, error) {
-	j := jsonRecord{Topic: rec.Topic, Partition: &rec.Partition, Offset: &rec.Offset, Time: &rec.Time, Headers: rec.Headers}
+// toJSON makes the JSON form of a record.
+func toJSON(rec *braid.Record) *jsonRecord {
+	j := &jsonRecord{Topic: rec.Topic, Partition: &rec.Partition, Offset: &rec.Offset, Time: &rec.Time, Headers: rec.Headers}
 	j.Key, j.KeyBase64 = textOrBase64(rec.Key)
 	j.Value, j.ValueBase64 = textOrBase64(rec.Value)
-	return json.Marshal(j)
+	return j
 }
 
 func textOrBase64(b []byte) (text, encoded *string) {

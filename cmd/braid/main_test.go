@@ -4,28 +4,38 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/braid-go/braid"
 )
 
-// TestMain lets the test binary stand in for the command, so that it can be killed.
+// TestMain lets the test binary stand in for the command, signals and all, so that it can be killed and interrupted.
 func TestMain(m *testing.M) {
 	if args := os.Getenv("BRAID_TEST_ARGS"); args != "" {
-		os.Exit(run(context.Background(), strings.Split(args, " "), os.Stdin, os.Stdout, os.Stderr))
+		os.Args = append([]string{"braid"}, strings.Split(args, " ")...)
+		main()
 	}
 	os.Exit(m.Run())
+}
+
+// child makes the command as a process of its own.
+func child(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.CommandContext(t.Context(), exe)
+	c.Env = append(os.Environ(), "BRAID_TEST_ARGS="+strings.Join(args, " "))
+	return c
 }
 
 // result is what a command line did.
@@ -34,7 +44,6 @@ type result struct {
 	stdout, stderr string
 }
 
-// braidIn runs a command line on a data directory.
 func braidIn(t *testing.T, dir, stdin string, args ...string) result {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -42,7 +51,6 @@ func braidIn(t *testing.T, dir, stdin string, args ...string) result {
 	return result{code, out.String(), errs.String()}
 }
 
-// must runs a command line that must succeed and returns what it printed.
 func must(t *testing.T, dir, stdin string, args ...string) string {
 	t.Helper()
 	r := braidIn(t, dir, stdin, args...)
@@ -60,265 +68,6 @@ func seq(from, to int) string {
 	return b.String()
 }
 
-func TestWhatIsPublishedIsPrintedOnceAndInOrder(t *testing.T) {
-	dir := t.TempDir()
-	in := seq(1, 100_000)
-	must(t, dir, in, "pub", "numbers")
-	if got := must(t, dir, "", "tail", "numbers", "--from", "earliest"); got != in {
-		t.Errorf("%d bytes came back of %d", len(got), len(in))
-	}
-	out := must(t, dir, "", "verify")
-	if !strings.Contains(out, "100,000 records") || !strings.Contains(out, "offsets 0 to 99999, each once, in order") {
-		t.Errorf("verify says %q", out)
-	}
-	must(t, dir, "x\ny", "pub", "numbers") // the last line has no newline
-	if got := must(t, dir, "", "tail", "numbers", "--from", "100000"); got != "x\ny\n" {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestSeveralPartitionsKeepEachKeysOrder(t *testing.T) {
-	dir := t.TempDir()
-	var in strings.Builder
-	for i := range 5000 {
-		fmt.Fprintf(&in, "k%d:%d\n", i%17, i)
-	}
-	must(t, dir, in.String(), "pub", "t", "--partitions", "4", "--key-sep", ":", "--compression", "s2")
-	last := map[string]int{}
-	lines := strings.Fields(must(t, dir, "", "tail", "t", "--format", `%k %v\n`))
-	for i := 0; i < len(lines); i += 2 {
-		n, _ := strconv.Atoi(lines[i+1])
-		if prev, ok := last[lines[i]]; ok && n != prev+17 {
-			t.Fatalf("%s: %d follows %d", lines[i], n, prev)
-		}
-		last[lines[i]] = n
-	}
-	if len(lines) != 10_000 || len(last) != 17 {
-		t.Errorf("%d records of %d keys", len(lines)/2, len(last))
-	}
-	if got := must(t, dir, "", "tail", "t", "--key", "k3", "-n", "2"); got != "3\n20\n" {
-		t.Errorf("--key -n: %q", got)
-	}
-}
-
-func TestNDJSONRoundTrip(t *testing.T) {
-	dir := t.TempDir()
-	must(t, dir, `{"key":"k","value":"v","headers":{"b":"2","a":"1"},"time":"2031-02-03T04:05:06.000000007Z"}
-{"value_base64":"//4=","headers":[["x",null],["x",""]]}
-{"value":""}
-`, "pub", "t", "--ndjson")
-	var got []map[string]any
-	for line := range strings.Lines(must(t, dir, "", "tail", "t", "--json")) {
-		var m map[string]any
-		if err := json.Unmarshal([]byte(line), &m); err != nil {
-			t.Fatal(err)
-		}
-		if len(got) > 0 {
-			delete(m, "time")
-		} else if at, err := time.Parse(time.RFC3339Nano, m["time"].(string)); err == nil {
-			m["time"] = at.UTC().Format(time.RFC3339Nano)
-		}
-		got = append(got, m)
-	}
-	pair := func(k string, v any) any { return []any{k, v} }
-	want := []map[string]any{
-		{"topic": "t", "partition": 1., "offset": 0., "key": "k", "value": "v", "time": "2031-02-03T04:05:06.000000007Z",
-			"headers": []any{pair("b", "2"), pair("a", "1")}},
-		{"topic": "t", "partition": 1., "offset": 1., "value_base64": "//4=", "headers": []any{pair("x", nil), pair("x", "")}},
-		{"topic": "t", "partition": 1., "offset": 2., "value": ""},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestABadLineIsNamedAndWhatCameBeforeIsStored(t *testing.T) {
-	for name, tc := range map[string]struct{ line, says string }{
-		"not JSON":      {`{"value":`, "line 3"},
-		"unknown field": {`{"value":"x","colour":"red"}`, "colour"},
-		"no value":      {`{"key":"x"}`, "needs a value"},
-		"both values":   {`{"value":"x","value_base64":"eA=="}`, "both given"},
-		"bad base64":    {`{"value_base64":"***"}`, "value_base64"},
-		"two objects":   {`{"value":"x"}{"value":"y"}`, "follows"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			r := braidIn(t, dir, "{\"value\":\"1\"}\n{\"value\":\"2\"}\n"+tc.line+"\n{\"value\":\"4\"}\n", "pub", "t", "--ndjson")
-			if r.code != exitError || !strings.Contains(r.stderr, "line 3") || !strings.Contains(r.stderr, tc.says) {
-				t.Errorf("exit code %d, %q", r.code, r.stderr)
-			}
-			if got := must(t, dir, "", "tail", "t"); got != "1\n2\n" {
-				t.Errorf("stored %q", got)
-			}
-		})
-	}
-	dir := t.TempDir()
-	if r := braidIn(t, dir, strings.Repeat("x", 3<<20), "pub", "t"); r.code != exitError || !strings.Contains(r.stderr, "line 1") {
-		t.Errorf("a line of 3 MiB: exit code %d, %q", r.code, r.stderr)
-	}
-}
-
-func TestReadingWorksBesideAWriter(t *testing.T) {
-	dir := t.TempDir()
-	b, err := braid.Open(dir, braid.Options{Durability: braid.Interval})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	topic, err := b.CreateTopic(t.Context(), "t", braid.TopicConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := topic.Publish(t.Context(), &braid.Record{Value: []byte("live")}); err != nil {
-		t.Fatal(err)
-	}
-	if got := must(t, dir, "", "tail", "t"); got != "live\n" {
-		t.Errorf("tail: %q", got)
-	}
-	for _, args := range [][]string{{"topics"}, {"topics", "--json"}, {"info"}, {"info", "t", "--json"}, {"verify"}, {"verify", "--json", "t"}, {"dump", "t"}, {"dump", "t", "--json"}} {
-		if out := must(t, dir, "", args...); len(out) == 0 {
-			t.Errorf("%v prints nothing", args)
-		}
-	}
-	if out := must(t, dir, "", "info"); !strings.Contains(out, "open for writing by another process") {
-		t.Errorf("info does not say that a writer is alive: %q", out)
-	}
-	for _, args := range [][]string{{"pub", "t"}, {"tail", "t", "--group", "g"}, {"topics", "create", "u"}, {"topics", "delete", "t", "--yes"}} {
-		if r := braidIn(t, dir, "", args...); r.code != exitError || !strings.Contains(r.stderr, "locked") {
-			t.Errorf("%v: exit code %d, %q; want it to say locked", args, r.code, r.stderr)
-		}
-	}
-}
-
-func TestAGroupGoesOnWhereItStopped(t *testing.T) {
-	dir := t.TempDir()
-	must(t, dir, seq(1, 5), "pub", "t")
-	if got := must(t, dir, "", "tail", "t", "--group", "g", "-n", "2"); got != "1\n2\n" {
-		t.Errorf("got %q", got)
-	}
-	if got := must(t, dir, "", "tail", "t", "--group", "g"); got != "3\n4\n5\n" {
-		t.Errorf("got %q", got)
-	}
-	if got := must(t, dir, "", "tail", "t", "--group", "g"); got != "" {
-		t.Errorf("at the end: got %q", got)
-	}
-	must(t, dir, "6\n", "pub", "t")
-	if got := must(t, dir, "", "tail", "t", "--group", "g"); got != "6\n" {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestFollowPrintsWhatComes(t *testing.T) {
-	dir := t.TempDir()
-	must(t, dir, "first\n", "pub", "t")
-	ctx, cancel := context.WithCancel(t.Context())
-	r, w := io.Pipe()
-	code := make(chan int)
-	go func() {
-		code <- run(ctx, []string{"--dir", dir, "tail", "t", "-f"}, strings.NewReader(""), w, io.Discard)
-		w.Close()
-	}()
-	lines := bufio.NewScanner(r)
-	lines.Scan()
-	must(t, dir, "second\n", "pub", "t")
-	first := lines.Text()
-	lines.Scan()
-	if first != "first" || lines.Text() != "second" {
-		t.Errorf("got %q, %q", first, lines.Text())
-	}
-	cancel()
-	if c := <-code; c != exitInterrupted {
-		t.Errorf("exit code %d, want %d", c, exitInterrupted)
-	}
-}
-
-func TestInterruptingPubStoresWhatItHasRead(t *testing.T) {
-	dir := t.TempDir()
-	ctx, cancel := context.WithCancel(t.Context())
-	in, feed := io.Pipe()
-	acks, out := io.Pipe()
-	code := make(chan int)
-	go func() { code <- run(ctx, []string{"--dir", dir, "pub", "t", "--acks"}, in, out, io.Discard) }()
-	go feed.Write([]byte("one\ntwo\n"))
-	lines := bufio.NewScanner(acks)
-	for lines.Scan() && lines.Text() != "2" {
-	}
-	cancel() // while it waits for a third line
-	if c := <-code; c != exitInterrupted {
-		t.Errorf("exit code %d, want %d", c, exitInterrupted)
-	}
-	feed.Close()
-	if got := must(t, dir, "", "tail", "t"); got != "one\ntwo\n" {
-		t.Errorf("stored %q", got)
-	}
-}
-
-func TestTopicsAreCreatedChangedAndDeleted(t *testing.T) {
-	dir := t.TempDir()
-	must(t, dir, "", "topics", "create", "t", "--partitions", "3", "--retention-age", "24h", "--compression", "zstd")
-	must(t, dir, "", "topics", "update", "t", "--retention-bytes", "1000000")
-	var got []topicSummary
-	if err := json.Unmarshal([]byte(must(t, dir, "", "topics", "--json")), &got); err != nil {
-		t.Fatal(err)
-	}
-	want := braid.TopicConfig{Partitions: 3, Compression: braid.Zstd, SegmentBytes: 64 << 20, RetentionAge: 24 * time.Hour, RetentionBytes: 1_000_000}
-	if len(got) != 1 || got[0].Name != "t" || got[0].Config != want {
-		t.Errorf("got %+v", got)
-	}
-	if r := braidIn(t, dir, "", "topics", "delete", "t"); r.code != exitError || !strings.Contains(r.stderr, "--yes") {
-		t.Errorf("delete without --yes: exit code %d, %q", r.code, r.stderr)
-	}
-	must(t, dir, "", "topics", "delete", "t", "--yes")
-	if out := must(t, dir, "", "topics"); out != "no topics\n" {
-		t.Errorf("after deleting: %q", out)
-	}
-}
-
-func TestVerifyAndTailReportDamage(t *testing.T) {
-	dir := t.TempDir()
-	for i := range 5 {
-		must(t, dir, seq(10*i+1, 10*i+10), "pub", "t")
-	}
-	damage(t, dir, 0.5)
-	r := braidIn(t, dir, "", "verify")
-	if r.code != exitCorrupt || !strings.Contains(r.stdout, "problem: ") || !strings.Contains(r.stdout, "1 problem found; 40 records are sound") {
-		t.Errorf("verify: exit code %d\n%s", r.code, r.stdout)
-	}
-	if r := braidIn(t, dir, "", "tail", "t"); r.code != exitError || !strings.Contains(r.stderr, "corrupt") {
-		t.Errorf("tail: exit code %d, %q", r.code, r.stderr)
-	}
-	if got := must(t, dir, "", "tail", "t", "--skip-damaged"); got != seq(1, 20)+seq(31, 50) {
-		t.Errorf("tail --skip-damaged prints %q", got)
-	}
-	if out := must(t, dir, "", "dump", "t"); strings.Count(out, "DAMAGED") != 1 || strings.Count(out, "offsets ") < 4 {
-		t.Errorf("dump: %s", out)
-	}
-	files, _ := filepath.Glob(filepath.Join(dir, "partitions", "*", "*.seg"))
-	if err := os.Truncate(files[0], 300); err != nil {
-		t.Fatal(err)
-	}
-	if r := braidIn(t, dir, "", "verify"); r.code == 0 {
-		t.Errorf("verify of a truncated file: exit code %d\n%s", r.code, r.stdout)
-	}
-}
-
-// damage flips a byte of the only segment, somewhere along its length.
-func damage(t *testing.T, dir string, at float64) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "partitions", "*", "*.seg"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("segments: %v, %v", files, err)
-	}
-	b, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[int(float64(len(b))*at)] ^= 0x40
-	if err := os.WriteFile(files[0], b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestMistakesAreExplained(t *testing.T) {
 	dir := t.TempDir()
 	if r := braidIn(t, dir, "", "tail", "t"); r.code != exitError || !strings.Contains(r.stderr, "not a Braid data directory") {
@@ -327,92 +76,142 @@ func TestMistakesAreExplained(t *testing.T) {
 	must(t, dir, "x\n", "pub", "t")
 	for _, args := range [][]string{
 		{"tail", "nosuch"}, {"tail", "t", "--from", "yesterday"}, {"tail", "t", "--format", "%q"}, {"tail", "t", "--format", "%"},
-		{"tail", "t", "--since=-5m"}, {"tail", "t", "--partition", "99"}, {"tail", "t", "--group", "g", "--partition", "1"},
+		{"tail", "t", "--since=-5m"}, {"tail", "t", "--partition", "99"}, {"tail", "t", "--limit=-1"}, {"tail", "t", "--from=-1"},
+		{"tail", "nosuch", "--group", "g"}, {"tail", "t", "--group", "bad/name"},
 		{"dump", "nosuch"}, {"info", "nosuch"}, {"verify", "nosuch"}, {"pub", "bad/name"}, {"pub", "t2", "--partitions=-1"},
+		{"topics", "create", "t"}, {"topics", "update", "nosuch"}, {"topics", "delete", "nosuch", "--yes"},
+		{"topics", "create", "t3", "--segment-bytes", "1KiB"}, {"demo"}, {"demo", "--orders", "3"},
 	} {
 		r := braidIn(t, dir, "", args...)
-		if r.code != exitError || !strings.HasPrefix(r.stderr, "braid: ") || strings.HasPrefix(r.stderr, "braid: braid:") {
-			t.Errorf("%v: exit code %d, %q", args, r.code, r.stderr)
-		}
-	}
-	if r := braidIn(t, dir, "", "frobnicate"); r.code == 0 || r.code == -1 {
-		t.Errorf("an unknown command: exit code %d", r.code)
-	}
-	for _, args := range [][]string{{"--help"}, {"pub", "--help"}, {"tail", "--help"}, {"verify", "--help"}, {"version"}} {
-		if r := braidIn(t, dir, "", args...); r.code != 0 || len(r.stdout) == 0 {
-			t.Errorf("%v: exit code %d, %q", args, r.code, r.stderr)
+		if r.code != exitError || r.stdout != "" || !strings.HasPrefix(r.stderr, "braid: ") || strings.HasPrefix(r.stderr, "braid: braid:") {
+			t.Errorf("%v: exit code %d, %q, %q", args, r.code, r.stdout, r.stderr)
 		}
 	}
 }
 
-func TestDemoPasses(t *testing.T) {
-	var out bytes.Buffer
-	if code := run(t.Context(), []string{"demo", "--orders", "5000"}, strings.NewReader(""), &out, &out); code != 0 {
-		t.Fatalf("exit code %d\n%s", code, out.String())
-	}
-	if !strings.HasSuffix(out.String(), "\nall checks passed\n") {
-		t.Errorf("the demo ends with %q", out.String())
+func TestACommandLineThatIsNotUnderstoodEndsWithEighty(t *testing.T) {
+	for _, args := range [][]string{
+		{}, {"frobnicate"}, {"pub"}, {"pub", "t", "--partitons", "3"}, {"pub", "t", "--durability", "maybe"}, {"pub", "t", "--ndjson", "--key-sep", ":"},
+		{"tail", "t", "--from", "3", "--since", "5m"}, {"tail", "t", "--group", "g", "--partition", "1"}, {"tail", "t", "--json", "--format", "%v"},
+		{"topics", "create", "t", "--retention-age", "soon"}, {"topics", "create", "t", "--retention-bytes", "much"},
+	} {
+		dir := filepath.Join(t.TempDir(), "d")
+		r := braidIn(t, dir, "", args...)
+		if r.code != 80 || r.stdout != "" || !strings.HasPrefix(r.stderr, "braid: ") || !strings.Contains(r.stderr, "--help") {
+			t.Errorf("%v: exit code %d, %q, %q", args, r.code, r.stdout, r.stderr)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%v has made a data directory", args)
+		}
 	}
 }
 
-// Killing pub at any moment leaves exactly what it has acknowledged, and perhaps whole calls that it had not yet.
-func TestKillingPubLeavesTheAcknowledgedPrefix(t *testing.T) {
-	exe, err := os.Executable()
+func TestEveryCommandHasHelpWithExamples(t *testing.T) {
+	for _, command := range []string{"pub", "tail", "topics", "topics list", "topics create", "topics update", "topics delete", "info", "verify", "dump", "demo"} {
+		r := braidIn(t, t.TempDir(), "", append(strings.Fields(command), "--help")...)
+		if r.code != 0 || !strings.Contains(r.stdout, "Example") || !strings.Contains(r.stdout, "    braid "+command) && command != "topics list" {
+			t.Errorf("%s: exit code %d, %q, %q", command, r.code, r.stdout, r.stderr)
+		}
+	}
+	if out := must(t, t.TempDir(), "", "--help"); !strings.Contains(out, "Exit codes") || !strings.Contains(out, "130") {
+		t.Errorf("braid --help: %s", out)
+	}
+	if out := must(t, t.TempDir(), "", "version"); !strings.HasPrefix(out, "braid ") {
+		t.Errorf("braid version: %q", out)
+	}
+}
+
+// failingWriter fails with err.
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+func TestOutputThatCannotBeWrittenIsAnErrorUnlessNobodyReadsIt(t *testing.T) {
+	dir := t.TempDir()
+	must(t, dir, seq(1, 50_000), "pub", "t")
+	for _, args := range [][]string{{"tail", "t"}, {"tail", "t", "--group", "g"}, {"topics"}, {"info"}, {"verify"}, {"dump", "t"}, {"version"}} {
+		for err, want := range map[error]int{syscall.EPIPE: exitOK, syscall.ENOSPC: exitError} {
+			var stderr bytes.Buffer
+			code := run(t.Context(), append([]string{"--dir", dir}, args...), strings.NewReader(""), failingWriter{err}, &stderr)
+			if code != want || (stderr.Len() > 0) != (want == exitError) {
+				t.Errorf("%v, %v: exit code %d, %q", args, err, code, stderr.String())
+			}
+		}
+	}
+	var stderr bytes.Buffer
+	code := run(t.Context(), []string{"--dir", dir, "pub", "t", "--acks"}, strings.NewReader("x\n"), failingWriter{syscall.EPIPE}, &stderr)
+	if code != exitError || !strings.Contains(stderr.String(), "acknowledging") {
+		t.Errorf("pub --acks that nobody reads: exit code %d, %q", code, stderr.String())
+	}
+}
+
+// A process whose standard output is closed early is sent SIGPIPE, which must not kill it.
+func TestHeadEndsTailQuietly(t *testing.T) {
+	dir := t.TempDir()
+	must(t, dir, seq(1, 100_000), "pub", "t")
+	c := child(t, "--dir", dir, "tail", "t")
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	next := 1 // the first number that is not stored yet
-	for round := range 8 {
-		child := exec.Command(exe)
-		child.Env = append(os.Environ(), "BRAID_TEST_ARGS=--dir "+dir+" pub t --acks")
-		in, err := child.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		fed := make(chan struct{})
-		go func() {
-			defer close(fed)
-			w := bufio.NewWriterSize(in, 700*(round+1))
-			for n := next; ; n++ { // until the pipe breaks
-				if _, err := fmt.Fprintln(w, n); err != nil {
-					return
-				}
-			}
-		}()
-		acks := bufio.NewScanner(out)
-		acked := 0
-		for range 3 + 5*round {
-			if acks.Scan() {
-				acked, _ = strconv.Atoi(acks.Text())
-			}
-		}
-		child.Process.Kill()
-		for acks.Scan() { // what it had said before it died
-			if n, err := strconv.Atoi(acks.Text()); err == nil {
-				acked = n
-			}
-		}
-		child.Wait()
-		<-fed
-		acked += next - 1
-		lines := strings.Fields(must(t, dir, "", "tail", "t", "--group", fmt.Sprint("check-", round))) // opens for writing: recovers
-		if len(lines) < acked {
-			t.Fatalf("round %d: %d acknowledged, %d stored", round, acked, len(lines))
-		}
-		for i, line := range lines {
-			if line != strconv.Itoa(i+1) {
-				t.Fatalf("round %d: record %d is %s", round, i, line)
-			}
-		}
-		must(t, dir, "", "verify")
-		next = len(lines) + 1
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
 	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || line != "1\n" {
+		t.Errorf("first line %q, %v", line, err)
+	}
+	out.Close()
+	if err := c.Wait(); err != nil || stderr.Len() > 0 {
+		t.Errorf("tail ends with %v, %q", err, stderr.String())
+	}
+}
+
+// openBroker opens a broker beside which commands are run.
+func openBroker(t *testing.T, dir string, opts braid.Options) *braid.Broker {
+	t.Helper()
+	b, err := braid.Open(dir, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// command is a command line that runs while the test goes on.
+type command struct {
+	stdout *bufio.Scanner
+	code   chan int
+	cancel context.CancelFunc
+	stderr bytes.Buffer // to be read after code
+}
+
+// start runs a command line that reads stdin.
+func start(t *testing.T, dir string, stdin io.Reader, args ...string) *command {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	r, w := io.Pipe()
+	c := &command{stdout: bufio.NewScanner(r), code: make(chan int, 1), cancel: cancel}
+	go func() {
+		code := run(ctx, append([]string{"--dir", dir}, args...), stdin, w, &c.stderr)
+		w.Close()
+		c.code <- code
+	}()
+	return c
+}
+
+// line returns the next line that the command prints.
+func (c *command) line(t *testing.T) string {
+	t.Helper()
+	if !c.stdout.Scan() {
+		t.Fatalf("the command has ended: exit code %d, %s", <-c.code, c.stderr.String())
+	}
+	return c.stdout.Text()
 }

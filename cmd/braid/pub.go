@@ -7,11 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"slices"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
 
 	"github.com/braid-go/braid"
 )
@@ -21,8 +18,8 @@ type pubCmd struct {
 	Partitions  int               `help:"Partitions of a new topic." default:"1"`
 	Compression braid.Compression `help:"Compression of a new topic: none, s2 or zstd." default:"none"`
 	Durability  braid.Durability  `help:"fsync, interval or os." default:"fsync"`
-	NDJSON      bool              `name:"ndjson" help:"A JSON object a line: key, value, headers, time; or key_base64, value_base64."`
-	KeySep      string            `help:"What separates the key from the value on a line; lines without it have no key." placeholder:"SEP"`
+	NDJSON      bool              `name:"ndjson" xor:"shape" help:"Read a JSON object a line."`
+	KeySep      string            `xor:"shape" help:"What separates the key from the value on a line; lines without it have no key." placeholder:"SEP"`
 	Acks        bool              `help:"Print the number of records stored so far whenever it grows."`
 }
 
@@ -33,19 +30,19 @@ func (pubCmd) Help() string {
   braid pub orders --partitions 4 --ndjson < orders.ndjson
   printf 'alice:1\nbob:2\n' | braid pub visits --key-sep :
 
-A line ends with a newline, which is not part of the value; so does the last one, if it has one. Records are
-published in calls of many; each call returns when its records are as safe as --durability says. At a line that
-cannot be used publishing stops; what was before it is stored.`
-}
+A line ends with a newline, which is not part of the value; the last one may do without. With --ndjson a line is
+  {"key": "k", "value": "v", "headers": {"a": "1"}, "time": "2026-01-31T12:00:00Z"}
+where only the value is needed; key_base64 and value_base64 carry bytes that are not text, headers may be pairs
+[["a", "1"]], and what else tail --json prints is ignored.
 
-const (
-	pubBatchRecords = 4096
-	pubBatchBytes   = 512 << 10
-)
+Records are published in calls of many, and at once when the input pauses; each call returns when its records are
+as safe as --durability says. At a line that cannot be used publishing stops; what was before it is stored. An interrupt
+ends the reading; the whole lines read until then are stored.`
+}
 
 // Run publishes standard input.
 func (c *pubCmd) Run(e *env) (err error) {
-	b, err := e.open(braid.Options{Durability: c.Durability})
+	b, err := e.openWritable(braid.Options{Durability: c.Durability})
 	if err != nil {
 		return err
 	}
@@ -54,188 +51,211 @@ func (c *pubCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	p := &publisher{cmd: c, env: e, topic: topic, limit: b.Limits().MaxRecordBytes, bar: newBar(e, "publishing")}
+	p := &publisher{
+		cmd: c, env: e, topic: topic, limit: b.Limits().MaxRecordBytes, bar: newBar(e, "publishing", inputBytes(e)),
+		full: make(chan *batch), free: make(chan *batch, 2), sep: []byte(unescape(c.KeySep)),
+	}
 	begin := time.Now()
 	err = p.run()
 	p.bar.finish()
-	if err == nil || p.stored > 0 {
-		fmt.Fprintf(e.stderr, "published %s records to %s (%s) in %s\n", thousands(p.stored), c.Topic,
+	if err == nil || p.stored > 0 || errors.Is(err, exitCode(exitInterrupted)) {
+		fmt.Fprintf(e.stderr, "published %s to %s (%s) in %s\n", count(p.stored, "record"), c.Topic,
 			count(len(topic.Partitions()), "partition"), short(time.Since(begin)))
 	}
 	return err
 }
 
-// publisher reads one batch while the one before is being stored.
+const (
+	pubBatchRecords = 4096
+	pubBatchBytes   = 512 << 10
+)
+
+// batch is some records with the memory that they share. Two of them go round between the
+// goroutine that fills and the one that publishes.
+type batch struct {
+	recs  []*braid.Record
+	lines []int // recs[i] comes from input line lines[i]
+	store []braid.Record
+	text  []byte
+	bytes int64 // of input
+}
+
+func newBatch() *batch {
+	return &batch{store: make([]braid.Record, pubBatchRecords), text: make([]byte, 0, pubBatchBytes)}
+}
+
+// add makes room for the record of a line.
+func (b *batch) add(line int) *braid.Record {
+	rec := &b.store[len(b.recs)]
+	*rec = braid.Record{}
+	b.recs, b.lines = append(b.recs, rec), append(b.lines, line)
+	return rec
+}
+
+// keep copies a line; the copy is not nil, for a nil value is refused. What it returned before stays as it is: a
+// larger block takes nothing away from the old.
+func (b *batch) keep(line []byte) []byte {
+	from := len(b.text)
+	b.text = append(b.text, line...)
+	return b.text[from:len(b.text):len(b.text)]
+}
+
+func (b *batch) full() bool { return len(b.recs) == pubBatchRecords || b.bytes >= pubBatchBytes }
+
+func (b *batch) reset() {
+	clear(b.store[:len(b.recs)])
+	if cap(b.text) > 4*pubBatchBytes {
+		b.text = make([]byte, 0, pubBatchBytes) // a very long line is not paid for ever after
+	}
+	b.recs, b.lines, b.text, b.bytes = b.recs[:0], b.lines[:0], b.text[:0], 0
+}
+
+// publisher fills one batch while the one before is being stored.
 type publisher struct {
 	cmd    *pubCmd
 	env    *env
 	topic  *braid.Topic
 	limit  int
+	sep    []byte
 	bar    *bar
+	full   chan *batch
+	free   chan *batch
 	stored int64
 }
 
-// batch is some records and the memory that they share.
-type batch struct {
-	recs  []*braid.Record
-	bytes int64 // of input
+// run publishes until the input ends, fails, or the command is interrupted. What was read before is stored.
+func (p *publisher) run() error {
+	ctx, cancel := context.WithCancel(p.env.ctx)
+	defer cancel()
+	p.free <- newBatch()
+	p.free <- newBatch()
+	read := make(chan error, 1)
+	go func() {
+		read <- p.read(ctx)
+		close(p.full)
+	}()
+	var failed error
+	for b := range p.full { // to its end, so that the goroutine ends
+		if failed == nil {
+			if failed = p.publish(b); failed != nil {
+				cancel()
+			}
+		}
+		b.reset()
+		p.free <- b
+	}
+	switch err := <-read; {
+	case failed != nil:
+		return failed
+	case errors.Is(err, context.Canceled):
+		return exitCode(exitInterrupted)
+	default:
+		return err
+	}
 }
 
-// run publishes until the input ends, fails, or the command is interrupted. What was read before is stored. The
-// goroutine that reads may outlive an interrupted command by the line that it waits for.
-func (p *publisher) run() error {
-	batches := make(chan *batch)
-	stop := make(chan struct{})
-	defer close(stop)
-	readErr := make(chan error, 1)
-	go func() {
-		defer close(batches)
-		readErr <- p.read(batches, stop)
-	}()
-	for {
-		select {
-		case <-p.env.ctx.Done():
-			return exitCode(exitInterrupted)
-		case b, more := <-batches:
-			if !more {
-				return <-readErr
+// publish stores a batch. If one of its records is refused, those before it are stored all the same.
+func (p *publisher) publish(b *batch) error {
+	err := p.store(b.recs)
+	var refused *braid.RecordError
+	if errors.As(err, &refused) { // then nothing of the call is stored
+		line := b.lines[refused.Index]
+		if err := p.store(b.recs[:refused.Index]); err != nil {
+			return err
+		}
+		return fmt.Errorf("line %d: the record is refused: %s", line, refused.Reason)
+	}
+	if err == nil {
+		p.bar.add(len(b.recs), b.bytes)
+	}
+	return err
+}
+
+func (p *publisher) store(recs []*braid.Record) error {
+	// The context is not the command's: what has been read is stored even when it is interrupted.
+	err := p.topic.Publish(context.Background(), recs...)
+	var partly *braid.PublishError
+	switch {
+	case err == nil:
+		p.stored += int64(len(recs))
+	case errors.As(err, &partly):
+		for _, err := range partly.Errs {
+			if err == nil {
+				p.stored++
 			}
-			if err := p.publish(b); err != nil {
+		}
+	}
+	if err != nil || !p.cmd.Acks || len(recs) == 0 {
+		return err
+	}
+	fmt.Fprintln(p.env.stdout, p.stored)
+	if err := p.env.stdout.Flush(); err != nil {
+		// Not as a reader's broken pipe is taken: here some of the input is left.
+		return fmt.Errorf("acknowledging: %v", err)
+	}
+	return nil
+}
+
+// read cuts the input into batches.
+func (p *publisher) read(ctx context.Context) error {
+	b := <-p.free
+	send := func() {
+		if len(b.recs) > 0 {
+			p.full <- b
+			b = <-p.free
+		}
+	}
+	// What is encoded is longer than the record: "\u0000" is one byte, as is a third of a base64 digit's group.
+	l := lines{limit: 6*p.limit + 64<<10, r: bufio.NewReaderSize(newInput(ctx, p.env.stdin, send), inputChunkSize)}
+	for n := 1; ; n++ {
+		line, err := l.next()
+		if err == nil {
+			err = p.add(b, n, line)
+		}
+		switch {
+		case err == io.EOF:
+			send()
+			return nil
+		case errors.Is(err, context.Canceled):
+			send()
+			return err
+		case err != nil:
+			send()
+			return fmt.Errorf("line %d: %w", n, err)
+		}
+		if b.full() {
+			send()
+			if err := ctx.Err(); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (p *publisher) publish(b *batch) error {
-	// The context is not the command's: what has been read is stored even when it is interrupted.
-	if err := p.topic.Publish(context.Background(), b.recs...); err != nil {
-		return err
-	}
-	p.stored += int64(len(b.recs))
-	p.bar.add(b.bytes)
-	if p.cmd.Acks {
-		_, err := fmt.Fprintln(p.env.stdout, p.stored)
-		return err
-	}
-	return nil
-}
+var errEmptyKey = errors.New("the key is empty")
 
-// read cuts the input into batches.
-func (p *publisher) read(out chan<- *batch, stop <-chan struct{}) error {
-	lines := bufio.NewReaderSize(p.env.stdin, 1<<20)
-	b := &batch{}
-	send := func() bool {
-		if len(b.recs) == 0 {
-			return true
-		}
-		select {
-		case out <- b:
-			b = &batch{}
-			return true
-		case <-stop:
-			return false
-		}
-	}
-	for n := 1; ; n++ {
-		line, err := readLine(lines, 2*p.limit+1024)
-		if err == nil {
-			var rec *braid.Record
-			if rec, err = p.cmd.parse(line); err == nil {
-				b.recs = append(b.recs, rec)
-				b.bytes += int64(len(line)) + 1
-			}
-		}
-		if err != nil {
-			if !send() || err == io.EOF {
-				return nil
-			}
-			return fmt.Errorf("line %d: %w", n, err)
-		}
-		full := len(b.recs) >= pubBatchRecords || b.bytes >= pubBatchBytes || lines.Buffered() == 0
-		if full && !send() {
+// add adds the record of a line.
+func (p *publisher) add(b *batch, n int, line []byte) error {
+	b.bytes += int64(len(line)) + 1
+	if p.cmd.NDJSON {
+		if len(bytes.TrimSpace(line)) == 0 {
 			return nil
 		}
-	}
-}
-
-var errLongLine = errors.New("the line is too long")
-
-// readLine returns the next line, in memory of its own, without its newline.
-func readLine(r *bufio.Reader, limit int) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) > limit {
-			return nil, errLongLine
+		rec, err := parseJSON(line)
+		if err == nil {
+			*b.add(n) = *rec
 		}
-		line = append(line, part...)
-		switch {
-		case err == nil:
-			return line[:len(line)-1], nil
-		case errors.Is(err, bufio.ErrBufferFull):
-		case err == io.EOF && len(line) > 0:
-			return line, nil
-		default:
-			return nil, err
-		}
+		return err
 	}
-}
-
-// parse makes a record of a line.
-func (c *pubCmd) parse(line []byte) (*braid.Record, error) {
-	if c.NDJSON {
-		return parseJSON(line)
+	line = b.keep(line)
+	key, value, found := bytes.Cut(line, p.sep)
+	switch {
+	case len(p.sep) == 0 || !found:
+		key, value = nil, line
+	case len(key) == 0:
+		return errEmptyKey
 	}
-	rec := &braid.Record{Value: line}
-	if line == nil {
-		rec.Value = []byte{}
-	}
-	if c.KeySep != "" {
-		if key, value, ok := bytes.Cut(line, []byte(c.KeySep)); ok {
-			rec.Key, rec.Value = key, value
-		}
-	}
-	return rec, nil
-}
-
-// bar is a progress bar, where there is a terminal to show it on.
-type bar struct{ *progressbar.ProgressBar }
-
-// newBar makes a bar over the bytes of standard input, if it is a file, or without an end.
-func newBar(e *env, what string) *bar {
-	size := int64(-1)
-	if f, ok := e.stdin.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			size = info.Size()
-		}
-	}
-	return newBarOf(e, what, size)
-}
-
-func newBarOf(e *env, what string, size int64) *bar {
-	f, ok := e.stderr.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		return &bar{}
-	}
-	return &bar{progressbar.NewOptions64(size, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what),
-		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())}
-}
-
-func (b *bar) add(n int64) {
-	if b.ProgressBar != nil {
-		_ = b.Add64(n)
-	}
-}
-
-func (b *bar) set(n int64) {
-	if b.ProgressBar != nil {
-		_ = b.Set64(n)
-	}
-}
-
-func (b *bar) finish() {
-	if b.ProgressBar != nil {
-		_ = b.Finish()
-	}
+	rec := b.add(n)
+	rec.Key, rec.Value = slices.Clip(key), value
+	return nil
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/braid-go/braid"
@@ -18,9 +16,21 @@ type topicsCmd struct {
 	Delete topicsDeleteCmd `cmd:"" help:"Delete a topic with all its records."`
 }
 
+// Help shows examples.
+func (topicsCmd) Help() string {
+	return `Examples:
+  braid topics
+  braid topics create orders --partitions 4 --compression s2 --retention-age 7d
+  braid topics update orders --retention-bytes 10GiB --retention-age forever
+  braid topics delete orders --yes`
+}
+
 type topicsListCmd struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
+
+// Help shows examples.
+func (topicsListCmd) Help() string { return topicsCmd{}.Help() }
 
 // topicSummary is a topic as topics --json prints it.
 type topicSummary struct {
@@ -69,24 +79,12 @@ func (c *topicsListCmd) Run(e *env) (err error) {
 	})
 }
 
-func retention(c braid.TopicConfig) string {
-	switch {
-	case c.RetentionAge == braid.Unlimited && c.RetentionBytes == braid.Unlimited:
-		return "for ever"
-	case c.RetentionBytes == braid.Unlimited:
-		return c.RetentionAge.String()
-	case c.RetentionAge == braid.Unlimited:
-		return bytesOf(c.RetentionBytes)
-	}
-	return c.RetentionAge.String() + " or " + bytesOf(c.RetentionBytes)
-}
-
 // topicFlags are the settings of a topic. Those that are not given stay as they are.
 type topicFlags struct {
-	Compression    *braid.Compression `help:"none, s2 or zstd."`
-	SegmentBytes   *int64             `help:"Size of a file." placeholder:"BYTES"`
-	RetentionAge   *time.Duration     `help:"How long records are kept; -1ns: for ever." placeholder:"168h"`
-	RetentionBytes *int64             `help:"How much is kept; -1: everything." placeholder:"BYTES"`
+	Compression    *braid.Compression `help:"none, s2 or zstd." placeholder:"CODEC"`
+	SegmentBytes   *size              `help:"Size at which a partition starts a new file." placeholder:"64MiB"`
+	RetentionAge   *age               `help:"How long records are kept at least, or forever." placeholder:"7d"`
+	RetentionBytes *size              `help:"How much of the topic is kept, or unlimited." placeholder:"10GiB"`
 }
 
 func (f *topicFlags) apply(c *braid.TopicConfig) {
@@ -96,9 +94,10 @@ func (f *topicFlags) apply(c *braid.TopicConfig) {
 	set(&c.RetentionBytes, f.RetentionBytes)
 }
 
-func set[T any](to, from *T) {
+// set converts a flag that was given.
+func set[T, F int64 | age | size | time.Duration | braid.Compression](to *T, from *F) {
 	if from != nil {
-		*to = *from
+		*to = T(*from)
 	}
 }
 
@@ -108,9 +107,17 @@ type topicsCreateCmd struct {
 	topicFlags
 }
 
+// Help shows examples.
+func (topicsCreateCmd) Help() string {
+	return `Example:
+  braid topics create orders --partitions 4 --compression s2 --retention-age 7d --retention-bytes 10GiB
+
+Whole files are what retention takes away, and the newest file of a partition stays.`
+}
+
 // Run creates a topic.
 func (c *topicsCreateCmd) Run(e *env) (err error) {
-	b, err := e.open(braid.Options{})
+	b, err := e.openWritable(braid.Options{})
 	if err != nil {
 		return err
 	}
@@ -130,17 +137,33 @@ type topicsUpdateCmd struct {
 	topicFlags
 }
 
+// Help shows examples.
+func (topicsUpdateCmd) Help() string {
+	return `Example:
+  braid topics update orders --retention-age 30d --compression zstd
+
+What is not given stays as it is. The number of partitions cannot be changed here.`
+}
+
 // Run changes a topic.
 func (c *topicsUpdateCmd) Run(e *env) (err error) {
-	b, err := e.open(braid.Options{})
+	b, err := e.openWritable(braid.Options{})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	return b.UpdateTopic(e.ctx, c.Topic, func(config *braid.TopicConfig) error {
+	var now braid.TopicConfig
+	err = b.UpdateTopic(e.ctx, c.Topic, func(config *braid.TopicConfig) error {
 		c.apply(config)
+		now = *config
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(e.stdout, "updated %s: compression %s, files of %s, kept %s\n", c.Topic, now.Compression,
+		bytesOf(now.SegmentBytes), retention(now))
+	return err
 }
 
 type topicsDeleteCmd struct {
@@ -148,9 +171,17 @@ type topicsDeleteCmd struct {
 	Yes   bool   `help:"Really delete it."`
 }
 
+// Help shows an example.
+func (topicsDeleteCmd) Help() string {
+	return `Example:
+  braid topics delete orders --yes
+
+Without --yes nothing is deleted, and what would be is told. The positions of the topic's groups go with it.`
+}
+
 // Run deletes a topic, or says what would be deleted.
 func (c *topicsDeleteCmd) Run(e *env) (err error) {
-	b, err := e.open(braid.Options{})
+	b, err := e.openWritable(braid.Options{})
 	if err != nil {
 		return err
 	}
@@ -160,7 +191,7 @@ func (c *topicsDeleteCmd) Run(e *env) (err error) {
 		return err
 	}
 	s := summarise(t)
-	what := fmt.Sprintf("%s: %s, %s, %s", s.Name, count(s.Partitions, "partition"), records(s.Records), bytesOf(s.Bytes))
+	what := fmt.Sprintf("%s: %s, %s, %s", s.Name, count(s.Partitions, "partition"), count(s.Records, "record"), bytesOf(s.Bytes))
 	if !c.Yes {
 		return fmt.Errorf("this would delete %s; say --yes to do it", what)
 	}
@@ -169,17 +200,4 @@ func (c *topicsDeleteCmd) Run(e *env) (err error) {
 	}
 	_, err = fmt.Fprintln(e.stdout, "deleted", what)
 	return err
-}
-
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
-}
-
-// table prints columns that fill separates by tabs.
-func table(w io.Writer, fill func(io.Writer)) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fill(t)
-	return t.Flush()
 }

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// demoOut runs a small demo, which must pass, and returns what it printed.
+func demoOut(t *testing.T, args ...string) string {
+	t.Helper()
+	var out bytes.Buffer
+	if code := run(t.Context(), append([]string{"demo", "--orders", "5000"}, args...), nil, &out, &out); code != 0 {
+		t.Fatalf("exit code %d\n%s", code, out.String())
+	}
+	if !strings.HasSuffix(out.String(), "\nall checks passed\n") {
+		t.Errorf("the demo ends with %q", out.String())
+	}
+	return out.String()
+}
+
+func TestDemoPassesAndLeavesNothingBehind(t *testing.T) {
+	tmp, data := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	t.Setenv("BRAID_DIR", data) // somebody's data, which is not for playing with
+	demoOut(t, "--partitions", "3", "--seed", "7")
+	for _, dir := range []string{tmp, data} {
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+			t.Errorf("left behind: %v, %v", entries, err)
+		}
+	}
+}
+
+func TestDemoKeepsTheDirectoryThatItIsToldTo(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	demoOut(t, "--dir", dir)
+	if out := must(t, dir, "", "verify"); !strings.Contains(out, "sound: 5,000 records in 4 partitions") {
+		t.Errorf("verify: %s", out)
+	}
+	if r := braidIn(t, dir, "", "demo"); r.code != exitError || !strings.Contains(r.stderr, "not empty") {
+		t.Errorf("on a directory in use: exit code %d, %q", r.code, r.stderr)
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	_, kept, _ := strings.Cut(demoOut(t, "--keep"), "The data is in ")
+	kept, _, _ = strings.Cut(kept, ":")
+	must(t, kept, "", "verify")
+}
