@@ -196,19 +196,6 @@ func TestOpenOfWhatCannotBeADataDirectory(t *testing.T) {
 	}
 }
 
-func TestAnUnwritableDirectoryIsAPermissionError(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("the super-user may write everywhere")
-	}
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o500); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(dir, Options{}); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("error %v, want fs.ErrPermission", err)
-	}
-}
-
 func TestFormatFile(t *testing.T) {
 	noLeaks(t)
 	make := func(t *testing.T) string {
