@@ -150,8 +150,15 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("braid: topic %s partition %d: offsets %d to %d are corrupt (%s at %d): %v",
-		e.Topic, e.Partition, e.From, e.Next-1, e.File, e.Pos, e.Err)
+	return fmt.Sprintf("braid: topic %s partition %d%s: corrupt: %v", e.Topic, e.Partition, offsets(e.From, e.Next), e.Err)
+}
+
+// offsets names a range of offsets, if there is one.
+func offsets(from, next int64) string {
+	if from >= next {
+		return ""
+	}
+	return fmt.Sprintf(" offsets %d to %d", from, next-1)
 }
 
 // Is reports whether target is [ErrCorrupt].
@@ -171,8 +178,7 @@ type MissingDataError struct {
 }
 
 func (e *MissingDataError) Error() string {
-	return fmt.Sprintf("braid: topic %s partition %d: offsets %d to %d are missing (%s): %v",
-		e.Topic, e.Partition, e.From, e.Next-1, e.File, e.Err)
+	return fmt.Sprintf("braid: topic %s partition %d%s: missing: %v", e.Topic, e.Partition, offsets(e.From, e.Next), e.Err)
 }
 
 // Is reports whether target is [ErrMissingData].

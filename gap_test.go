@@ -166,6 +166,39 @@ func TestVerifyAndDumpShowTheDamageInItsPlace(t *testing.T) {
 	}
 }
 
+func TestVerifyFindsAnEmptyTopicSoundAndADamagedManifest(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, Options{})
+	ensure(t, b, "empty", TopicConfig{Partitions: 3})
+	publish(t, ensure(t, b, "t", TopicConfig{}), "x")
+	verify := func() []error {
+		t.Helper()
+		r := open(t, dir, Options{ReadOnly: true})
+		report, err := r.Verify(t.Context(), VerifyOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report.Problems()
+	}
+	if problems := verify(); len(problems) > 0 {
+		t.Errorf("beside a live writer: %v", problems)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if problems := verify(); len(problems) > 0 {
+		t.Errorf("closed: %v", problems)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "partitions", "0000000004", "MANIFEST"), []byte("not a manifest"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	problems := verify()
+	var c *CorruptError
+	if len(problems) != 1 || !errors.As(problems[0], &c) || c.Topic != "t" || c.File != "MANIFEST" {
+		t.Errorf("problems %v, want the manifest of topic t", problems)
+	}
+}
+
 func TestTheContextOfSubscribeBoundsThatCallOnly(t *testing.T) {
 	topic := ensure(t, openMemory(t), "t", TopicConfig{})
 	publish(t, topic, "a")

@@ -30,7 +30,7 @@ type OpenReport struct {
 	SetAside []string
 }
 
-// PartitionReport tells what opening one partition found and did.
+// PartitionReport tells what opening one partition found and did. Its Problems are [CorruptError] and [MissingDataError].
 type PartitionReport struct {
 	Topic     string
 	Partition PartitionID
@@ -165,6 +165,10 @@ func (b *Broker) openTopics(cat *catalog) error {
 		for i, j := range jobs {
 			parts[i] = j.opened
 			if !j.report.Clean() {
+				for i, problem := range j.report.Problems {
+					j.report.Problems[i] = logError(t.name, j.info.ID, problem)
+				}
+				j.opened.problems = j.report.Problems
 				b.report.Partitions = append(b.report.Partitions, PartitionReport{t.name, j.info.ID, *j.report})
 			}
 		}

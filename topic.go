@@ -46,6 +46,8 @@ type topicPartition struct {
 	id   PartitionID
 	log  *log.Log
 	live *partition.Partition // nil read-only
+	// problems are what opening it has found damaged or missing.
+	problems []error
 }
 
 func (p *topicPartition) close(ctx context.Context) error {

@@ -2,8 +2,10 @@ package braid
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/braid-go/braid/log"
@@ -89,19 +91,42 @@ func (b *Broker) Verify(ctx context.Context, opts VerifyOptions) (*VerifyReport,
 				return report, logError(t.name, p.id, err)
 			}
 			before += p.log.Size()
-			report.Partitions = append(report.Partitions, partitionVerify(t, p.id, r))
+			report.Partitions = append(report.Partitions, partitionVerify(t, p, r))
 		}
 	}
 	return report, nil
 }
 
-func partitionVerify(t *Topic, id PartitionID, r *log.VerifyReport) PartitionVerify {
-	v := PartitionVerify{Topic: t.name, Partition: id, Segments: r.Segments, Frames: r.Frames, Records: r.Records,
+func partitionVerify(t *Topic, p *topicPartition, r *log.VerifyReport) PartitionVerify {
+	v := PartitionVerify{Topic: t.name, Partition: p.id, Segments: r.Segments, Frames: r.Frames, Records: r.Records,
 		Bytes: r.Bytes, Start: r.Start, End: r.End}
 	for _, problem := range r.Problems {
-		v.Problems = append(v.Problems, logError(t.name, id, problem))
+		v.Problems = append(v.Problems, logError(t.name, p.id, problem))
+	}
+	// What only opening finds, such as a damaged manifest; the rest has been found again.
+	for _, problem := range p.problems {
+		gap, _ := gapOf(problem)
+		if !slices.ContainsFunc(v.Problems, func(err error) bool {
+			known, _ := gapOf(err)
+			return known.From <= gap.From && gap.Next <= known.Next && fileOf(err) == fileOf(problem)
+		}) {
+			v.Problems = append(v.Problems, problem)
+		}
 	}
 	return v
+}
+
+// fileOf returns the file in which a problem is.
+func fileOf(err error) string {
+	var corrupt *CorruptError
+	var missing *MissingDataError
+	switch {
+	case errors.As(err, &corrupt):
+		return corrupt.File
+	case errors.As(err, &missing):
+		return missing.File
+	}
+	return ""
 }
 
 // DumpOptions configures a Dump.

@@ -28,7 +28,7 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("log: %s/%s: corrupt at %d (%d bytes), offsets %d to %d: %s", e.Dir, e.File, e.Pos, e.Len, e.From, e.Next-1, e.Reason)
+	return fmt.Sprintf("log: %s/%s: corrupt at %d (%d bytes)%s: %s", e.Dir, e.File, e.Pos, e.Len, offsets(e.From, e.Next), e.Reason)
 }
 
 // Is reports whether target is [ErrCorrupt].
@@ -43,7 +43,15 @@ type MissingDataError struct {
 }
 
 func (e *MissingDataError) Error() string {
-	return fmt.Sprintf("log: %s/%s: offsets %d to %d are missing: %s", e.Dir, e.File, e.From, e.Next-1, e.Reason)
+	return fmt.Sprintf("log: %s/%s: missing%s: %s", e.Dir, e.File, offsets(e.From, e.Next), e.Reason)
+}
+
+// offsets names a range of offsets, if there is one.
+func offsets(from, next int64) string {
+	if from >= next {
+		return ""
+	}
+	return fmt.Sprintf(", offsets %d to %d", from, next-1)
 }
 
 // Is reports whether target is [ErrMissingData].

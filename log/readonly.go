@@ -27,7 +27,10 @@ func OpenReadOnly(cfg Config, want *Birth, o ReadOnlyOptions) (*Log, *Report, er
 	l := newLog(cfg, m)
 	l.readOnly, l.writerLive = true, o.WriterLive
 	l.adopt(m)
-	v, err := l.look(l.segments[len(l.segments)-1].begin(), m.durable)
+	begin := l.segments[len(l.segments)-1].begin()
+	l.visible = begin
+	l.visibleEnd.Store(begin.off)
+	v, err := l.look(begin, m.durable)
 	if err != nil {
 		return nil, nil, wrap(err, "open log %s for reading", cfg.Dir)
 	}
