@@ -80,7 +80,7 @@ func (l *Log) scanFrames(sc *scanner, r *found) error {
 	for {
 		at := r.end.pos
 		h, _, bad, err := sc.frame(at)
-		if err == nil && bad == nil && (h.Base < r.end.off || h.PrevEnd < r.end.off) {
+		if err == nil && bad == nil && !r.continues(&h) {
 			bad = fmt.Errorf("a frame of offset %d behind %d, where %d is expected", h.Base, h.PrevEnd, r.end.off)
 		}
 		reason := bad
@@ -93,7 +93,7 @@ func (l *Log) scanFrames(sc *scanner, r *found) error {
 		if err != nil {
 			return err
 		}
-		if reason != nil || h.PrevEnd != r.end.off {
+		if reason != nil || h.PrevEnd > r.end.off {
 			if reason == nil {
 				reason = fmt.Errorf("frames between are missing")
 			}
@@ -107,6 +107,12 @@ func (l *Log) scanFrames(sc *scanner, r *found) error {
 		r.proven = max(r.proven, h.DurableThrough)
 		r.end = mark{h.End(), at + int64(h.Size())}
 	}
+}
+
+// continues reports whether a frame may come behind what was found so far. A segment's first frame may say that its predecessor
+// ended below the segment's base: then a gap was declared between the two segments.
+func (r *found) continues(h *FrameHeader) bool {
+	return h.Base >= r.end.off && (h.PrevEnd >= r.end.off || r.end.pos == segmentHeaderSize)
 }
 
 // Open opens a log for writing. want, if not nil, must be the log's birth certificate. After an
@@ -338,7 +344,7 @@ func (l *Log) continueInNewSegment(m *manifest, r *found, v verdict, next, lastA
 	segments := slices.Clone(l.segments[:len(l.segments)-1])
 	sealedEnd := v.end
 	if len(rewrite) > 0 {
-		sealedEnd = rewrite[0].PrevEnd
+		sealedEnd = max(rewrite[0].PrevEnd, old.base) // below its base if a gap was declared in front of it
 	}
 	if r.gone == nil || sealedEnd > old.base { // else it is gone, and nothing with it
 		segments = append(segments, l.sealFound(old, r.frames[:v.stay], v.cut, sealedEnd))

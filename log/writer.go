@@ -67,7 +67,7 @@ func (l *Log) Write(b *Builder) error {
 		return err
 	}
 	if l.w.end.pos > segmentHeaderSize && l.w.end.pos+int64(len(data)) > l.segBytes.Load() {
-		if err := l.roll(frames[0].Base); err != nil {
+		if err := l.roll(); err != nil {
 			return err
 		}
 	}
@@ -251,14 +251,16 @@ func (l *Log) becameDurable(m mark) {
 	}
 }
 
-// roll ends the active segment and begins the next one, whose first frame will have the offset base.
+// roll ends the active segment and begins the next one. Its base is the lowest that a frame may have, not that of the frame
+// which is about to be written: that one may still be refused, and the next declare no gap.
 //
 // A crash between any two steps leaves either the old manifest, under which the old segment is still active
 // and the new file, which has no frame, is unknown; or the new one, written when
 // both files are as it says. No frame goes into the new segment before its manifest is durable.
-func (l *Log) roll(base int64) error {
+func (l *Log) roll() error {
 	l.gate.Lock()
 	defer l.gate.Unlock()
+	base := l.next.Load()
 	if err := l.openFile(); err != nil {
 		return err
 	}

@@ -1,0 +1,111 @@
+package log
+
+import (
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/braid-go/braid/internal/vfs"
+)
+
+// filler is a value that leaves no room for a second of its kind in a segment of testConfig.
+func filler(s string) string { return s + strings.Repeat(".", 3000) }
+
+// putAt writes and syncs one record at an offset, with a declared gap in front of it if there is room for one.
+func putAt(l *Log, off int64, value string) error {
+	b := NewBuilder(0)
+	l.Begin(b)
+	m := l.Meta(b)
+	m.Base = off
+	b.Begin(m)
+	return errors.Join(b.Append(0, nil, []byte(value), nil), b.End(), l.Write(b), l.Sync())
+}
+
+func names(got map[int64]string) map[int64]string {
+	for off, v := range got {
+		got[off] = strings.TrimRight(v, ".")
+	}
+	return got
+}
+
+// A gap in front of the first frame of a segment was taken for damage, and the frame lost.
+func TestAGapDeclaredWhereTheLogRollsLosesNothing(t *testing.T) {
+	for _, how := range []string{"closed", "killed"} {
+		cfg := testConfig(vfs.NewMem())
+		l := create(t, cfg)
+		for _, off := range []int64{0, 10, 20} {
+			if err := putAt(l, off, filler("v")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if how == "closed" {
+			l.Close()
+		}
+		l, report := reopen(t, cfg)
+		got, problems := contents(t, l)
+		want := map[int64]string{0: "v", 10: "v", 20: "v"}
+		if diff := cmp.Diff(want, names(got)); diff != "" || len(problems)+len(report.Problems)+len(report.Torn) > 0 {
+			t.Errorf("%s: %s %v %+v", how, diff, problems, report)
+		}
+		l.Close()
+	}
+}
+
+// The same where it is a committed position that has raised the next offset, and the log rolls, or is recovered, before the first
+// frame behind it.
+func TestAGapBeforeACommittedPositionLosesNothingWhenTheLogRolls(t *testing.T) {
+	for _, first := range []string{"a", filler("a")} {
+		cfg := testConfig(vfs.NewMem())
+		l := create(t, cfg)
+		mustPut(t, l, first)
+		for round, how := range []string{"with the gap still at the end", "with a frame behind it", "again"} {
+			var err error
+			if l, _, err = Open(cfg, &testBirth, Proof{MinNext: 10}); err != nil { // the one before was not closed
+				t.Fatal(err)
+			}
+			if round == 0 {
+				mustPut(t, l, filler("b"))
+			}
+			got, problems := contents(t, l)
+			want := map[int64]string{0: "a", 10: "b"}
+			if diff := cmp.Diff(want, names(got)); diff != "" || len(problems) > 0 {
+				t.Fatalf("%s: %s %v", how, diff, problems)
+			}
+			if r, err := l.Verify(t.Context(), nil); err != nil || len(r.Problems) > 0 {
+				t.Fatalf("%s: %v %v", how, r.Problems, err)
+			}
+		}
+		l.Close()
+	}
+}
+
+// The base of a new segment was that of a frame which was then refused; the next one, without its gap, lay below it.
+func TestAFrameRefusedBehindARollDoesNotMoveTheSegmentsBase(t *testing.T) {
+	mem := vfs.NewMem()
+	full := false
+	cfg := testConfig(vfs.NewFault(mem, vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+		if full && op.Kind == vfs.OpWrite && op.Length > segmentHeaderSize && strings.HasSuffix(op.Name, segmentSuffix) {
+			return vfs.Outcome{Err: syscall.ENOSPC}
+		}
+		return vfs.Outcome{}
+	})))
+	l := create(t, cfg)
+	mustPut(t, l, filler("a"))
+	full = true
+	if err := putAt(l, 10, filler("refused")); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("error %v, want ErrNoSpace", err)
+	}
+	full = false
+	mustPut(t, l, filler("b"))
+	for _, how := range []string{"at once", "opened again"} {
+		got, problems := contents(t, l)
+		if diff := cmp.Diff(map[int64]string{0: "a", 1: "b"}, names(got)); diff != "" || len(problems) > 0 {
+			t.Errorf("%s: %s %v", how, diff, problems)
+		}
+		l, _ = reopen(t, testConfig(mem))
+	}
+	l.Close()
+}
