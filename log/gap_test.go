@@ -109,3 +109,69 @@ func TestAFrameRefusedBehindARollDoesNotMoveTheSegmentsBase(t *testing.T) {
 	}
 	l.Close()
 }
+
+// A reader was sent back to where it was by the error for a lost segment with a gap behind it, and never came further.
+func TestALostSegmentInFrontOfAGapLetsReadersPass(t *testing.T) {
+	mem := vfs.NewMem()
+	l := create(t, testConfig(mem))
+	mustPut(t, l, filler("a"))
+	l.Close()
+	l, _, err := Open(testConfig(mem), &testBirth, Proof{MinNext: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	mustPut(t, l, filler("b"))
+	if err := mem.Remove("log/" + l.Segments()[0].Name); err != nil {
+		t.Fatal(err)
+	}
+	got, problems := contents(t, l)
+	if diff := cmp.Diff(map[int64]string{10: "b"}, names(got)); diff != "" || len(problems) != 1 || !covered(problems, 0) {
+		t.Error(diff, problems)
+	}
+}
+
+// A sync in the mode that never syncs by itself covered the active segment only, and called everything durable.
+func TestASyncInAnUnsyncedModeLeavesNoHole(t *testing.T) {
+	for _, between := range []struct {
+		what string
+		do   func(*Log) error
+	}{
+		{"a roll", func(*Log) error { return nil }},
+		{"a release", (*Log).Release},
+	} {
+		t.Run(between.what, func(t *testing.T) {
+			mem := vfs.NewMem()
+			cfg := testConfig(mem)
+			cfg.Mode, cfg.SegmentBytes = ModeOS, 4096
+			l := create(t, cfg)
+			for _, v := range []string{"a", "b", "c"} {
+				if err := put(l, false, filler(v)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if len(l.Segments()) != 3 {
+				t.Fatalf("%d segments, want one for each record", len(l.Segments()))
+			}
+			if err := between.do(l); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Sync(); err != nil {
+				t.Fatal(err)
+			}
+			if l.DurableEnd() != 3 {
+				t.Errorf("durable through %d, want 3", l.DurableEnd())
+			}
+			cfg.FS = mem.CrashClone(vfs.CrashOptions{})
+			after, _, err := Open(cfg, &testBirth, Proof{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer after.Close()
+			got, problems := contents(t, after)
+			if diff := cmp.Diff(map[int64]string{0: "a", 1: "b", 2: "c"}, names(got)); diff != "" || len(problems) > 0 {
+				t.Error(diff, problems)
+			}
+		})
+	}
+}

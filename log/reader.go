@@ -84,10 +84,14 @@ func (r *Reader) outside(start, end int64) error {
 	return &OffsetOutOfRangeError{Offset: r.off, Start: start, End: end, Next: min(max(r.off, start), end)}
 }
 
-// segmentOf returns the segment that holds an offset, or would.
+// segmentOf returns the segment that holds an offset, or, for one in a gap that was declared between two segments, the one
+// behind it, whatever has become of the one in front.
 func segmentOf(segments []*segment, off int64) *segment {
-	i := sort.Search(len(segments), func(i int) bool { return segments[i].base > off })
-	return segments[max(i-1, 0)]
+	i := max(sort.Search(len(segments), func(i int) bool { return segments[i].base > off })-1, 0)
+	if s := segments[i]; s.sealed && off >= s.end && i+1 < len(segments) {
+		i++
+	}
+	return segments[i]
 }
 
 // place finds the segment and the position to read at, and how far the segment may be read.

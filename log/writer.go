@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"syscall"
 
@@ -35,6 +36,7 @@ type writer struct {
 	lastAppend int64    // append time of the last frame
 	marked     int64    // the durable end that the manifest knows
 	written    mark     // end, for Sync: guarded by Log.mu
+	unsynced   []string // segments sealed without a sync, in ModeOS: guarded by Log.gate
 }
 
 // Begin prepares a builder for the log.
@@ -234,14 +236,39 @@ func (l *Log) sync() error {
 	l.mu.RLock()
 	written := l.w.written
 	l.mu.RUnlock()
-	if written.off <= l.durable.Load() || l.w.file == nil {
+	if written.off <= l.durable.Load() {
 		return nil
+	}
+	if err := l.syncSealed(); err != nil {
+		return err
+	}
+	if err := l.openFile(); err != nil { // closed if it was released in ModeOS
+		return err
 	}
 	if err := l.w.file.Datasync(); err != nil {
 		return l.fail(wrap(err, "sync"))
 	}
 	l.becameDurable(written)
 	return nil
+}
+
+// syncSealed syncs the segments that were sealed without it: what is durable has no hole.
+func (l *Log) syncSealed() error {
+	for _, name := range l.w.unsynced {
+		if err := l.syncFile(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // retention may have taken it
+			return l.fail(wrap(err, "sync segment %s", name))
+		}
+	}
+	l.w.unsynced = nil
+	return nil
+}
+
+func (l *Log) syncFile(name string) error {
+	f, err := l.cfg.FS.OpenReadWrite(l.cfg.path(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Datasync(), f.Close())
 }
 
 func (l *Log) becameDurable(m mark) {
@@ -305,6 +332,9 @@ func (l *Log) seal() (*segment, error) {
 		l.becameDurable(l.w.end)
 	}
 	active := l.segments[len(l.segments)-1]
+	if l.cfg.Mode == ModeOS {
+		l.w.unsynced = append(l.w.unsynced, active.name())
+	}
 	sum := writeIndex(&l.cfg, active)
 	active.mu.Lock()
 	x := active.index
@@ -432,11 +462,6 @@ func (l *Log) Close() error {
 func (l *Log) closeCleanly() error {
 	if err := l.trim(); err != nil {
 		return err
-	}
-	if l.w.written.off > l.durable.Load() { // the file was released unsynced in ModeOS
-		if err := l.openFile(); err != nil {
-			return err
-		}
 	}
 	if err := l.sync(); err != nil {
 		return err
