@@ -105,15 +105,10 @@ func (a *appender) round() {
 	}
 	a.active = true
 	a.gather = len(a.batch)
+	a.begin()
 	if err := a.refusal(); err != nil {
 		a.finish(err)
 		return
-	}
-	for i := 0; i < len(a.batch); i++ {
-		if !a.batch[i].begin() {
-			a.drop(i)
-			i--
-		}
 	}
 	a.encode()
 	for _, r := range a.batch {
@@ -139,14 +134,19 @@ func (a *appender) refusal() error {
 	return nil
 }
 
-// begin takes a request from its publisher; false if it has been withdrawn.
-func (r *Request) begin() bool { return r.state.CompareAndSwap(stateQueued, stateEncoding) }
-
-// drop takes a withdrawn request out of the batch.
-func (a *appender) drop(i int) {
-	r := a.batch[i]
-	a.batch = append(a.batch[:i], a.batch[i+1:]...)
-	r.Release()
+// begin takes the requests from their publishers. Those that have been withdrawn are counted already and fall
+// out of the batch: from here on, whatever ends a request ends it for the first time.
+func (a *appender) begin() {
+	kept := a.batch[:0]
+	for _, r := range a.batch {
+		if r.state.CompareAndSwap(stateQueued, stateEncoding) {
+			kept = append(kept, r)
+		} else {
+			r.Release()
+		}
+	}
+	clear(a.batch[len(kept):])
+	a.batch = kept
 }
 
 // encode encodes all requests of the batch. One that cannot be encoded is refused, and the
@@ -201,10 +201,6 @@ func (a *appender) encodeAll() (int, error) {
 // finish resolves the whole batch.
 func (a *appender) finish(err error) {
 	for _, r := range a.batch {
-		if r.state.Load() == stateQueued && !r.begin() {
-			r.Release()
-			continue
-		}
 		a.p.resolve(r, err)
 	}
 }

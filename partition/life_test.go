@@ -412,3 +412,62 @@ func TestAnIdlePartitionIsSmall(t *testing.T) {
 		p.Close(t.Context())
 	}
 }
+
+// The publisher had counted its withdrawal; the appender, which refuses what it finds in the queue of a failed partition, counted it again.
+func TestAWithdrawalIsCountedOnceWhenThePartitionFails(t *testing.T) {
+	var broken atomic.Bool
+	g := newGate(vfs.OpDatasync)
+	fsys := vfs.NewFault(vfs.NewMem(), vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+		g.Inject(op)
+		if broken.Load() && op.Kind == vfs.OpDatasync {
+			return vfs.Outcome{Err: syscall.EIO}
+		}
+		return vfs.Outcome{}
+	}))
+	p := testPartition(t, fsys, log.ModeFsync)
+	if _, err := publish(t.Context(), p, "stored"); err != nil {
+		t.Fatal(err)
+	}
+	g.close()
+	failing := make(chan error)
+	go func() { _, err := publish(context.Background(), p, "unknown"); failing <- err }()
+	<-g.held
+	ctx, cancel := context.WithCancel(context.Background())
+	withdrawn := make(chan error)
+	go func() { _, err := publish(ctx, p, "withdrawn"); withdrawn <- err }()
+	for p.Stats().QueuedRecords == 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-withdrawn; !errors.Is(err, context.Canceled) || errors.Is(err, ErrOutcomeUnknown) {
+		t.Fatalf("error %v, want a withdrawal", err)
+	}
+	broken.Store(true)
+	g.open()
+	if err := <-failing; !errors.Is(err, ErrOutcomeUnknown) {
+		t.Errorf("error %v, want ErrOutcomeUnknown", err)
+	}
+	if err := p.Close(t.Context()); err != nil { // waits for the appender
+		t.Fatal(err)
+	}
+	want := Stats{Accepted: 2, Stored: 1, Unknown: 1, Rejected: 1}
+	if s := p.Stats(); s.Accepted != want.Accepted || s.Stored != want.Stored || s.Unknown != want.Unknown || s.Rejected != want.Rejected {
+		t.Errorf("%+v, want %+v", s, want)
+	}
+}
+
+// The publisher said that the outcome was unknown while the appender was about to hand it over.
+func TestAKnownOutcomeIsToldThoughTheContextHasEnded(t *testing.T) {
+	p := testPartition(t, vfs.NewMem(), log.ModeFsync)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	r := p.NewRequest(nil, 1, 1, nil)
+	r.state.Store(stateDone)
+	ended := make(chan error)
+	go func() { ended <- r.Wait(ctx) }()
+	runtime.Gosched()
+	r.resolved <- struct{}{}
+	if err := <-ended; err != nil {
+		t.Errorf("error %v, want the outcome, which is nil", err)
+	}
+}

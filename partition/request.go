@@ -127,10 +127,9 @@ func (r *Request) Wait(ctx context.Context) error {
 	for r.state.Load() == stateEncoding { // memory only, and somebody is at it
 		runtime.Gosched()
 	}
-	select {
-	case <-r.resolved:
+	if r.state.Load() == stateDone { // the outcome is known, and the token on its way
+		<-r.resolved
 		return r.err
-	default:
-		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
 	}
+	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
 }
