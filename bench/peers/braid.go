@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/braid-go/braid"
+	"github.com/braid-go/braid/partition"
+)
+
+// Braid is used with its defaults, in the durability Fsync where there is an fsync and OS where there is none. Bulk publishing
+// is one Publish a batch without fsync, and PublishAsync with it (package documentation: "One call with many records is far
+// cheaper than many calls"; Topic.PublishAsync). Catch-up reading is Topic.Read, delivery is Subscription.Records.
+var braidSystem = system{
+	Name:  "Braid",
+	About: "defaults; Publish of a batch, PublishAsync where bulk is fsynced; Topic.Read; Subscription.Records",
+	Open:  openBraid,
+}
+
+var _ interface {
+	streamPublisher
+	publisher
+	concurrentPublisher
+	reader
+	deliverer
+} = (*braidStore)(nil)
+
+type braidStore struct {
+	broker *braid.Broker
+	topic  *braid.Topic
+	async  bool
+	one    []*braid.Record         // the record of Publish and Send
+	sets   [window][]*braid.Record // batches on their way
+}
+
+func openBraid(ctx context.Context, s setup) (io.Closer, error) {
+	opts := braid.Options{Durability: braid.OS}
+	if s.Fsync {
+		opts.Durability = braid.Fsync
+	}
+	broker, err := braid.Open(s.Dir, opts)
+	if err != nil {
+		return nil, err
+	}
+	topic, err := broker.CreateTopic(ctx, "bench", braid.TopicConfig{Partitions: s.Streams})
+	if err != nil {
+		broker.Close()
+		return nil, err
+	}
+	return &braidStore{broker: broker, topic: topic, async: s.Fsync, one: []*braid.Record{{}}}, nil
+}
+
+func (b *braidStore) Close() error { return b.broker.Close() }
+
+// fill returns batch as Braid's records, in the memory of set i.
+func (b *braidStore) fill(i int, batch []record) []*braid.Record {
+	for len(b.sets[i]) < len(batch) {
+		b.sets[i] = append(b.sets[i], new(braid.Record))
+	}
+	set := b.sets[i][:len(batch)]
+	for j, r := range batch {
+		set[j].Key, set[j].Value = r.Key, r.Value
+	}
+	return set
+}
+
+func (b *braidStore) PublishStream(ctx context.Context, next func() []record) error {
+	if b.async {
+		return b.publishAsync(ctx, next)
+	}
+	for batch := next(); len(batch) > 0; batch = next() {
+		if err := b.topic.Publish(ctx, b.fill(0, batch)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishAsync has up to window batches on their way. There is one partition, so that they are acknowledged in order.
+func (b *braidStore) publishAsync(ctx context.Context, next func() []record) error {
+	free := make(chan int, window)
+	for i := range window {
+		free <- i
+	}
+	var left [window]atomic.Int32
+	var failed atomic.Pointer[error]
+	for failed.Load() == nil {
+		i := <-free // also: the batch before the last window ones is acknowledged
+		batch := next()
+		if len(batch) == 0 {
+			break
+		}
+		left[i].Store(int32(len(batch)))
+		done := func(_ *braid.Record, err error) {
+			if err != nil {
+				failed.CompareAndSwap(nil, &err)
+			}
+			if left[i].Add(-1) == 0 {
+				free <- i
+			}
+		}
+		if err := b.topic.PublishAsync(ctx, done, b.fill(i, batch)...); err != nil {
+			return err
+		}
+	}
+	if err := b.topic.Flush(ctx); err != nil {
+		return err
+	}
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (b *braidStore) Publish(ctx context.Context, r record) error {
+	b.one[0].Key, b.one[0].Value = r.Key, r.Value
+	return b.topic.Publish(ctx, b.one...)
+}
+
+func (b *braidStore) PublishConcurrent(ctx context.Context, _ int, r record) error {
+	return b.topic.Publish(ctx, &braid.Record{Key: r.Key, Value: r.Value}) // the key decides the partition
+}
+
+func (b *braidStore) Read(ctx context.Context, n int, owned bool, fn func(record)) error {
+	first := []braid.PartitionID{b.topic.Partitions()[0].ID} // they are in the order of their key ranges, as keysFor's
+	for rec, err := range b.topic.Read(ctx, braid.ReadOptions{Partitions: first, ReuseBuffers: !owned}) {
+		if err != nil {
+			return err
+		}
+		fn(record{Key: rec.Key, Value: rec.Value})
+		if n--; n == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("the topic ended %d records early", n)
+}
+
+func (b *braidStore) Send(ctx context.Context, r record) error { return b.Publish(ctx, r) }
+
+func (b *braidStore) Deliver(ctx context.Context, ready func(), fn func(record)) error {
+	sub, err := b.topic.Subscribe(ctx, "bench", braid.SubscribeOptions{ReuseBuffers: true})
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	ready()
+	for rec, err := range sub.Records(ctx) {
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		fn(record{Key: rec.Key, Value: rec.Value})
+	}
+	return nil
+}
+
+// keysFor returns, for each of n streams, a key of keyBytes bytes that Braid stores in that stream's partition. Peers get the same
+// keys, and are told the stream.
+func keysFor(streams int) ([][]byte, error) {
+	layout, err := partition.NewLayout(1, streams)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([][]byte, streams)
+	for left, i := streams, 0; left > 0; i++ {
+		key := fmt.Appendf(nil, "%0*d", keyBytes, i)
+		if at := layout.Route(partition.Hash(key)); keys[at] == nil {
+			keys[at] = key
+			left--
+		}
+	}
+	return keys, nil
+}
