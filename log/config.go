@@ -39,6 +39,9 @@ type Config struct {
 	IndexBytes int64
 	// Now tells the time. Default time.Now.
 	Now func() time.Time
+	// ProvenSequence is the highest sequence of the commit log that is known to be durable; frames
+	// carry it. Default: 0, there is no commit log.
+	ProvenSequence func() uint64
 }
 
 func (c Config) withDefaults() Config {
@@ -50,6 +53,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.ProvenSequence == nil {
+		c.ProvenSequence = func() uint64 { return 0 }
 	}
 	return c
 }
@@ -82,6 +88,9 @@ type Proof struct {
 	Durable int64
 	// MinNext: no offset below may be given out again, because it has been committed as a position.
 	MinNext int64
+	// Logged has frames that were made durable elsewhere, in the commit log: each element one frame or several, whole. They
+	// stand in for those that are missing from the segments, and Open writes all that may not be durable there.
+	Logged [][]byte
 }
 
 // Report tells what opening a log found and did.
@@ -92,6 +101,8 @@ type Report struct {
 	// Rewritten counts the frames above the proven point that were written anew, and their bytes.
 	Rewritten      int
 	RewrittenBytes int64
+	// Restored counts those of them that were not in the segment, but in the commit log.
+	Restored int
 	// Torn has the tails that nothing proves and that were kept aside.
 	Torn []TornTail
 	// Problems lists what is damaged or missing: *CorruptError and *MissingDataError.

@@ -78,6 +78,12 @@
 // stored, and no later frame says that it was durable: "durable through" of the next frame is written only after the
 // sync. So recovery may keep the whole frames at its beginning and cut the rest.
 //
+// Applying frames from the commit log (see apply.go). Their offsets are fixed, the commit log makes them durable, and only then are
+// they written here, without a sync, and visible. A crash at any moment leaves them whole in the commit log and any part
+// of them in the segment: opening puts them where they belong, byte by byte what readers may have seen. The commit log lets go
+// of them after a sync of the segment has confirmed them. What they follow is durable, or is in the commit log in the same entry or an earlier one, so
+// that they never stand behind a loss that is none. The manifest speaks of the segments alone: frames that only the commit log has are not in its durable end.
+//
 // Zero-fill. In ModeFsync small writes go into space that was filled with zeros and synced before, so that their own sync has
 // no metadata to write. A crash leaves zeros, which are not a frame.
 //
@@ -103,15 +109,17 @@
 // Open reads the active segment whole. Where no valid frame begins it looks on for the next one with a rising offset.
 // The proven point is the highest offset that the manifest, any frame's "durable through", or the caller says was durable.
 //
+//   - Where a frame from the commit log belongs it stands in, and the scan goes on behind it. The end of the last of them is proven.
 //   - Below the proven point a range without a valid frame is damage: reported with its offsets, left where it is, and what follows
 //     stays readable. If the end is missing, the log goes on behind the proven point, so that no offset is given
 //     out twice.
 //   - At or above it, such a range may be what the crash has torn: the log ends before it. The rest of the file, through its last
 //     byte that is not zero, is kept in a .torn file.
-//   - Whole frames above the proven point stand. But an earlier sync may have failed and left them in the page cache only, so they are copied
+//   - Whole frames above the proven point stand. But an earlier sync may have failed and left them in the page cache only, and so may those
+//     from the commit log and all behind the first of these, beyond what the manifest says is durable in the segment: they are copied
 //     to a new segment, which is synced before the manifest is switched to it and before anybody sees them.
 //
-// A log that was closed cleanly, or had been marked and not written to since, goes on in its active segment: all of it is proven. In every
+// A log that was closed cleanly, or had been marked and not written to since, goes on in its active segment: all of it is durable there. In every
 // other case the log goes on in a new segment. Until the manifest is switched recovery has changed nothing that counts, so it can be cut short anywhere and
 // begins again from the same state: the files it had made are not listed, and hold nothing but copies.
 //

@@ -12,8 +12,8 @@ import (
 	"github.com/braid-go/braid/internal/vfs"
 )
 
-// Log is an open log. One goroutine at a time may write (Begin, Meta, Write, Mark, Release); Sync,
-// Fail, Close and everything that reads may be called from any.
+// Log is an open log. One goroutine at a time may write (Write, Room, Apply, Mark, Release), and one at a time
+// may decide what comes next (Begin, Meta, Assign, Write); Sync, Fail, Close and everything that reads may be called from any.
 type Log struct {
 	cfg        Config
 	birth      Birth
@@ -21,7 +21,8 @@ type Log struct {
 	readOnly   bool
 	writerLive bool // read-only: another process may be writing
 
-	w writer // the writing goroutine's
+	w    writer // the writing goroutine's
+	tail tail   // who decides what comes next
 
 	// gate is held for every sync of the active file and for whatever changes which file that is, so that the
 	// error of one sync is seen before the result of another is believed.
@@ -36,7 +37,9 @@ type Log struct {
 	start      atomic.Int64 // oldest offset
 	next       atomic.Int64 // the next frame's lowest base offset
 	visibleEnd atomic.Int64
-	durable    atomic.Int64
+	durable    atomic.Int64 // every offset below is, in the segments or in frames that were logged
+	synced     atomic.Int64 // every offset below is durable in the segments
+	proven     uint64       // highest commit-log sequence that a frame found at opening says was durable
 	bytes      atomic.Int64 // of all sealed segments
 	failure    atomic.Pointer[FailedError]
 	segBytes   atomic.Int64
@@ -127,10 +130,12 @@ func (l *Log) entries(segments []*segment) []segmentEntry {
 func (l *Log) startWriting(nextUnique uint32, end mark, next, lastAppend int64) {
 	l.w = writer{nextUnique: nextUnique, end: end, zeroed: end.pos, reserved: end.pos, lastAppend: lastAppend,
 		marked: end.off, written: end}
+	l.tail = tail{end: end.off, appendTime: lastAppend}
 	l.visible, l.gapFrom = mark{next, end.pos}, end.off
 	l.next.Store(next)
 	l.visibleEnd.Store(next)
 	l.durable.Store(end.off)
+	l.synced.Store(end.off)
 }
 
 // Birth returns the log's birth certificate.
@@ -147,6 +152,10 @@ func (l *Log) VisibleEnd() int64 { return l.visibleEnd.Load() }
 
 // DurableEnd returns the offset behind the last record that is known to be durable.
 func (l *Log) DurableEnd() int64 { return l.durable.Load() }
+
+// ProvenSequence returns the highest sequence of the commit log that the frames found at opening prove to have been durable.
+// It looks at the newest frames only, which are those that count.
+func (l *Log) ProvenSequence() uint64 { return l.proven }
 
 // SetSegmentBytes changes the size at which segments are ended.
 func (l *Log) SetSegmentBytes(n int64) { l.segBytes.Store(n) }

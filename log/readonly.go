@@ -7,6 +7,8 @@ type ReadOnlyOptions struct {
 	// WriterLive: another process may be writing it at this moment. Then only what is proven durable is shown,
 	// or, of a log that is written in a weaker mode, what is whole; otherwise what Open would keep.
 	WriterLive bool
+	// Logged has frames from the commit log, as in Proof: they are shown where the segments do not have them.
+	Logged [][]byte
 }
 
 // OpenReadOnly opens a log without writing, removing or repairing anything, also while another process writes it.
@@ -30,7 +32,11 @@ func OpenReadOnly(cfg Config, want *Birth, o ReadOnlyOptions) (*Log, *Report, er
 	begin := l.segments[len(l.segments)-1].begin()
 	l.visible = begin
 	l.visibleEnd.Store(begin.off)
-	v, err := l.look(begin, m.durable)
+	logged, err := l.parseLogged(o.Logged)
+	if err != nil {
+		return nil, nil, wrap(err, "open log %s for reading", cfg.Dir)
+	}
+	v, err := l.look(begin, m.durable, logged)
 	if err != nil {
 		return nil, nil, wrap(err, "open log %s for reading", cfg.Dir)
 	}
@@ -40,21 +46,30 @@ func OpenReadOnly(cfg Config, want *Birth, o ReadOnlyOptions) (*Log, *Report, er
 }
 
 // look scans the active segment from a place on and shows what may be shown.
-func (l *Log) look(from mark, durable int64) (verdict, error) {
+func (l *Log) look(from mark, durable int64, logged []loggedFrame) (verdict, error) {
 	active := l.segments[len(l.segments)-1]
-	r, err := l.scan(active, from)
+	r, err := l.scan(active, from, logged)
 	if err != nil {
 		return verdict{}, err
 	}
-	v := l.judge(active, r, durable)
+	v := l.judge(active, r, durable, durable)
+	if l.proven, err = l.provenSequence(r); err != nil {
+		return verdict{}, err
+	}
 	shown := v.kept
 	if l.writerLive {
-		for shown = v.stay; shown < v.kept && r.frames[shown].Weak; shown++ {
+		for shown = v.proved; shown < v.kept && r.frames[shown].Weak; shown++ {
 		}
 	}
 	end := from
 	active.mu.Lock()
 	for _, f := range r.frames[:shown] {
+		if f.loose {
+			continue // read as lost; opening for writing puts it in its place
+		}
+		if f.data != nil {
+			active.patches = append(active.patches, patch{f.pos, f.data})
+		}
 		active.index.add(f.Base, f.pos, f.MaxTime)
 		end = mark{f.End(), f.pos + int64(f.Size())}
 	}
@@ -92,7 +107,7 @@ func (l *Log) Refresh() error {
 	if last := m.segments[len(m.segments)-1]; last.unique != active.unique || len(m.segments) != len(segments) {
 		visible = l.changeSegments(m, active, visible)
 	}
-	_, err = l.look(visible, m.durable)
+	_, err = l.look(visible, m.durable, nil)
 	return err
 }
 

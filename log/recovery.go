@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
 
@@ -20,12 +21,18 @@ type found struct {
 	proven int64  // the highest durableThrough of a frame
 	header error  // what is wrong with the segment's header
 	gone   error  // the file itself is missing
+
+	logged []loggedFrame // that may stand in, those that have not been passed
+	oldest int64         // the base of the first of all of them: from here on the segment may not be durable
+	adrift bool          // a frame stands in behind a hole, so that where the next one begins is not known
 }
 
-// foundFrame is a valid frame in the segment.
+// foundFrame is a valid frame in the segment, or one from the commit log that stands in for it.
 type foundFrame struct {
 	FrameHeader
-	pos int64
+	pos   int64
+	data  []byte // of one that stands in
+	loose bool   // its position is a guess
 }
 
 // hole is a range of the file without a valid frame, and the offsets that are lost there.
@@ -36,13 +43,17 @@ type hole struct {
 	behind     int // index in frames of the frame behind
 }
 
-// scan reads the active segment from a place on: the beginning, or where it was read to before.
-func (l *Log) scan(s *segment, from mark) (*found, error) {
-	r := &found{begin: from, end: from}
+// scan reads the active segment from a place on: the beginning, or where it was read to before. Frames from the
+// commit log stand in for those that are not there.
+func (l *Log) scan(s *segment, from mark, logged []loggedFrame) (*found, error) {
+	r := &found{begin: from, end: from, logged: logged, oldest: math.MaxInt64}
+	if n := len(logged); n > 0 {
+		r.oldest, r.proven = logged[0].Base, logged[n-1].End()
+	}
 	f, err := l.cfg.FS.Open(l.cfg.path(s.name()))
 	if errors.Is(err, fs.ErrNotExist) {
 		r.gone = err
-		return r, nil
+		return r, l.scanFrames(l.scanner(nil, 0), r)
 	}
 	if err != nil {
 		return nil, err
@@ -85,14 +96,25 @@ func (l *Log) scanFrames(sc *scanner, r *found) error {
 		}
 		reason := bad
 		if err == nil && bad != nil {
+			if r.standIn() {
+				continue
+			}
 			var ok bool
-			if at, h, ok, err = sc.find(at+1, r.end.off); err == nil && !ok {
+			at, h, ok, err = sc.find(at+1, r.end.off)
+			if err == nil && r.standInBehindHole(h.Base, ok, bad) {
+				continue
+			}
+			if err == nil && !ok {
 				return nil
 			}
 		}
 		if err != nil {
 			return err
 		}
+		if r.adrift && h.PrevEnd <= r.end.off {
+			reason = nil
+		}
+		r.adrift = false
 		if reason != nil || h.PrevEnd > r.end.off {
 			if reason == nil {
 				reason = fmt.Errorf("frames between are missing")
@@ -103,7 +125,7 @@ func (l *Log) scanFrames(sc *scanner, r *found) error {
 			}
 			r.holes = append(r.holes, hole{from: r.end.off, next: next, pos: r.end.pos, len: at - r.end.pos, reason: reason.Error(), behind: len(r.frames)})
 		}
-		r.frames = append(r.frames, foundFrame{h, at})
+		r.frames = append(r.frames, foundFrame{FrameHeader: h, pos: at})
 		r.proven = max(r.proven, h.DurableThrough)
 		r.end = mark{h.End(), at + int64(h.Size())}
 	}
@@ -113,6 +135,49 @@ func (l *Log) scanFrames(sc *scanner, r *found) error {
 // ended below the segment's base: then a gap was declared between the two segments.
 func (r *found) continues(h *FrameHeader) bool {
 	return h.Base >= r.end.off && (h.PrevEnd >= r.end.off || r.end.pos == segmentHeaderSize)
+}
+
+// candidate returns the next logged frame that what was found does not hold.
+func (r *found) candidate() *loggedFrame {
+	for len(r.logged) > 0 && r.logged[0].Base < r.end.off {
+		r.logged = r.logged[1:]
+	}
+	if len(r.logged) == 0 {
+		return nil
+	}
+	return &r.logged[0]
+}
+
+// standIn has a logged frame stand where the segment has none, if there is one that continues what was found. It would have been
+// written exactly here, so the scan goes on behind it.
+func (r *found) standIn() bool {
+	c := r.candidate()
+	if c == nil || !r.continues(&c.FrameHeader) || c.PrevEnd > r.end.off {
+		return false
+	}
+	r.take(c, r.end.pos+int64(len(c.data)))
+	return true
+}
+
+// standInBehindHole does so behind frames that are lost, if the segment has nothing that comes before it.
+func (r *found) standInBehindHole(next int64, ok bool, reason error) bool {
+	c := r.candidate()
+	if c == nil || ok && c.Base >= next {
+		return false
+	}
+	r.holes = append(r.holes, hole{from: r.end.off, next: max(c.PrevEnd, r.end.off), pos: r.end.pos, reason: reason.Error(), behind: len(r.frames)})
+	r.adrift = true
+	r.take(c, r.end.pos)
+	return true
+}
+
+func (r *found) take(c *loggedFrame, end int64) {
+	r.frames = append(r.frames, foundFrame{FrameHeader: c.FrameHeader, pos: r.end.pos, data: c.data, loose: r.adrift})
+	r.proven = max(r.proven, c.DurableThrough)
+	if r.adrift {
+		end = r.end.pos
+	}
+	r.end = mark{c.End(), end}
 }
 
 // Open opens a log for writing. want, if not nil, must be the log's birth certificate. After an
@@ -152,7 +217,8 @@ func openManifest(cfg *Config, want *Birth) (*manifest, error) {
 type verdict struct {
 	proven  int64 // every offset below had been durable
 	kept    int   // frames[:kept] stay in the log
-	stay    int   // frames[:stay] are proven and stay where they are
+	proved  int   // frames[:proved] had been durable
+	stay    int   // frames[:stay] are durable where they are
 	cut     mark  // where the frames that stay end
 	torn    int64 // what lies from here on in the file, up to its last byte that is not zero, is no part of the log
 	end     int64 // the offset behind everything that is kept, or lost though it was proven
@@ -165,7 +231,10 @@ type verdict struct {
 // A hole below the proven point held records that were durable: that is damage, and what follows stays readable. A hole
 // at or above it may be a write that the crash has cut; nothing behind it can have been acknowledged, since acknowledging needs a sync that
 // covers all before it, and a later frame would say so. So the log ends there.
-func (l *Log) judge(s *segment, r *found, proven int64) verdict {
+//
+// Proven is one thing and durable in this very file another, from the oldest frame on that is in the commit log: those were
+// written to the segment without a sync. marked says how far the manifest knows the segment to be durable.
+func (l *Log) judge(s *segment, r *found, proven, marked int64) verdict {
 	v := verdict{proven: max(proven, r.proven, r.begin.off), kept: len(r.frames), torn: r.end.pos}
 	end := r.end
 	for _, h := range r.holes {
@@ -180,7 +249,11 @@ func (l *Log) judge(s *segment, r *found, proven int64) verdict {
 		v.problem = append(v.problem, l.lostAt(s, r.size, end, v.proven))
 	}
 	v.cut = r.begin
-	for v.stay < v.kept && r.frames[v.stay].End() <= v.proven {
+	for v.proved < v.kept && r.frames[v.proved].End() <= v.proven {
+		v.proved++
+	}
+	fixed := max(marked, min(v.proven, r.oldest))
+	for v.stay < v.proved && r.frames[v.stay].End() <= fixed && r.frames[v.stay].data == nil {
 		f := r.frames[v.stay]
 		v.cut = mark{f.End(), f.pos + int64(f.Size())}
 		v.stay++
@@ -212,8 +285,15 @@ func (l *Log) corrupt(s *segment, pos, length, from, next int64, reason string) 
 // recover brings a log in order that is being opened.
 func (l *Log) recover(m *manifest, proof Proof, report *Report) error {
 	active := l.segments[len(l.segments)-1]
-	r, err := l.scan(active, active.begin())
+	logged, err := l.parseLogged(proof.Logged)
 	if err != nil {
+		return err
+	}
+	r, err := l.scan(active, active.begin(), logged)
+	if err != nil {
+		return err
+	}
+	if l.proven, err = l.provenSequence(r); err != nil {
 		return err
 	}
 	if errors.Is(r.header, ErrVersion) {
@@ -223,7 +303,7 @@ func (l *Log) recover(m *manifest, proof Proof, report *Report) error {
 		return err
 	}
 	report.Problems = append(report.Problems, l.checkSealed()...)
-	v := l.judge(active, r, max(m.durable, proof.Durable))
+	v := l.judge(active, r, max(m.durable, proof.Durable), m.durable)
 	report.Problems = append(report.Problems, v.problem...)
 	if r.header != nil && r.gone == nil {
 		report.Problems = append(report.Problems, l.corrupt(active, 0, segmentHeaderSize, active.base, active.base, r.header.Error()))
@@ -261,6 +341,39 @@ func (l *Log) lastAppendOf(r *found, kept int) int64 {
 		t = max(t, f.AppendTime)
 	}
 	return t
+}
+
+// provenSequence returns the highest sequence of the commit log that the newest frames prove: those in the active
+// segment, or, where it has none, at the end of the one before.
+func (l *Log) provenSequence(r *found) (uint64, error) {
+	var seq uint64
+	for _, f := range r.frames {
+		seq = max(seq, f.ProvenSequence, f.TxnID)
+	}
+	if len(r.frames) > 0 || len(l.segments) < 2 {
+		return seq, nil
+	}
+	s := l.segments[len(l.segments)-2]
+	pos, err := l.lookup(s, func(x *index) int64 { return x.before(s.end) })
+	if err != nil {
+		return 0, err
+	}
+	f, err := s.acquire(&l.cfg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil // it is reported as missing
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer s.release()
+	sc := l.scanner(f, s.size)
+	for {
+		at, h, ok, err := sc.find(pos, s.base)
+		if err != nil || !ok {
+			return seq, err
+		}
+		seq, pos = max(seq, h.ProvenSequence, h.TxnID), at+int64(h.Size())
+	}
 }
 
 // checkSealed reports sealed segments that are gone or too short.
@@ -341,6 +454,11 @@ func (l *Log) continueInNewSegment(m *manifest, r *found, v verdict, next, lastA
 	}
 	end.off = v.end
 	report.Rewritten, report.RewrittenBytes = len(rewrite), end.pos-segmentHeaderSize
+	for _, f := range rewrite {
+		if f.data != nil {
+			report.Restored++
+		}
+	}
 	segments := slices.Clone(l.segments[:len(l.segments)-1])
 	sealedEnd := v.end
 	if len(rewrite) > 0 {
@@ -386,7 +504,7 @@ func (l *Log) adoptRecovered(segments []*segment) {
 	l.start.Store(segments[0].base)
 }
 
-// copyFrames makes the fresh segment with the frames of another, byte by byte, and syncs it.
+// copyFrames makes the fresh segment with the frames of another, byte by byte, or from the commit log, and syncs it.
 func (l *Log) copyFrames(from, to *segment, frames []foundFrame) (mark, error) {
 	end := mark{to.base, segmentHeaderSize}
 	dst, err := createSegment(&l.cfg, segmentHeader{Birth: l.birth, Salt: l.salt, Base: to.base, Unique: to.unique})
@@ -397,26 +515,31 @@ func (l *Log) copyFrames(from, to *segment, frames []foundFrame) (mark, error) {
 	if len(frames) == 0 {
 		return end, nil
 	}
-	src, err := l.cfg.FS.Open(l.cfg.path(from.name()))
-	if err != nil {
-		return end, err
-	}
-	defer src.Close()
-	last := frames[len(frames)-1]
-	sc := l.scanner(src, last.pos+int64(last.Size()))
-	for _, f := range frames {
-		h, b, bad, err := sc.frame(f.pos)
-		if err == nil {
-			err = bad // it was right a moment ago
-		}
+	sc := l.scanner(nil, 0)
+	if i := slices.IndexFunc(frames, func(f foundFrame) bool { return f.data == nil }); i >= 0 {
+		src, err := l.cfg.FS.Open(l.cfg.path(from.name()))
 		if err != nil {
 			return end, err
+		}
+		defer src.Close()
+		sc = l.scanner(src, math.MaxInt64)
+	}
+	for _, f := range frames {
+		b := f.data
+		if b == nil {
+			var bad error
+			if _, b, bad, err = sc.frame(f.pos); err == nil {
+				err = bad // it was right a moment ago
+			}
+			if err != nil {
+				return end, err
+			}
 		}
 		if _, err := dst.WriteAt(b, end.pos); err != nil {
 			return end, wrap(err, "write recovered frames")
 		}
-		to.index.add(h.Base, end.pos, h.MaxTime)
-		end = mark{h.End(), end.pos + int64(len(b))}
+		to.index.add(f.Base, end.pos, f.MaxTime)
+		end = mark{f.End(), end.pos + int64(len(b))}
 	}
 	return end, wrap(dst.Sync(), "sync recovered frames")
 }

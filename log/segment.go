@@ -2,6 +2,7 @@ package log
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
@@ -80,10 +81,11 @@ type segment struct {
 	lastAppend int64
 	indexSum   uint32 // sealed: checksum of the index file, 0 if there is none
 
-	mu    sync.Mutex // guards what follows
-	index *index     // active: growing; sealed: loaded when first needed
-	file  vfs.File   // shared by all readers, open while there are any
-	users int
+	mu      sync.Mutex // guards what follows
+	patches []patch    // read-only: frames that are in the commit log and not in the file
+	index   *index     // active: growing; sealed: loaded when first needed
+	file    vfs.File   // shared by all readers, open while there are any
+	users   int
 }
 
 func segmentName(base int64, unique uint32) string {
@@ -104,7 +106,11 @@ func (s *segment) acquire(c *Config) (vfs.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.file = f
+		if s.file = f; len(s.patches) > 0 {
+			if s.file, err = newOverlay(f, s.patches); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+		}
 	}
 	s.users++
 	return s.file, nil

@@ -39,6 +39,12 @@ type writer struct {
 	unsynced   []string // segments sealed without a sync, in ModeOS: guarded by Log.gate
 }
 
+// tail is where the frames end that have been decided upon, written or not.
+type tail struct {
+	end        int64
+	appendTime int64
+}
+
 // Begin prepares a builder for the log.
 func (l *Log) Begin(b *Builder) { b.Reset(l.salt) }
 
@@ -46,9 +52,10 @@ func (l *Log) Begin(b *Builder) { b.Reset(l.salt) }
 // Base to declare a gap.
 func (l *Log) Meta(b *Builder) FrameMeta {
 	m := FrameMeta{
-		Base: l.next.Load(), PrevEnd: l.w.end.off,
-		AppendTime:     max(l.cfg.Now().UnixNano(), l.w.lastAppend),
+		Base: l.next.Load(), PrevEnd: l.tail.end,
+		AppendTime:     max(l.cfg.Now().UnixNano(), l.tail.appendTime),
 		DurableThrough: l.durable.Load(), Partition: l.birth.PartitionID, Weak: l.cfg.Mode != ModeFsync,
+		ProvenSequence: l.cfg.ProvenSequence(),
 	}
 	if frames := b.Frames(); len(frames) > 0 {
 		last := frames[len(frames)-1]
@@ -59,7 +66,7 @@ func (l *Log) Meta(b *Builder) FrameMeta {
 
 // Write writes all frames of b, which were begun with Meta, into one segment. On nil they are written, and in the weaker modes
 // visible. On ErrNoSpace nothing of them is stored and the log goes on. Any other error is a
-// *FailedError and stays.
+// *FailedError and stays. There may be no frames that were assigned and not applied.
 func (l *Log) Write(b *Builder) error {
 	data, frames := b.Bytes(), b.Frames()
 	if len(data) == 0 {
@@ -68,10 +75,10 @@ func (l *Log) Write(b *Builder) error {
 	if err := l.writable(); err != nil {
 		return err
 	}
-	if l.w.end.pos > segmentHeaderSize && l.w.end.pos+int64(len(data)) > l.segBytes.Load() {
-		if err := l.roll(); err != nil {
-			return err
-		}
+	// A new segment's base is the lowest that a frame may have, not that of the one about to be
+	// written: that may still be refused, and the next declare no gap.
+	if err := l.rollIfFull(int64(len(data)), l.next.Load()); err != nil {
+		return err
 	}
 	if err := l.openActive(); err != nil {
 		return err
@@ -82,8 +89,19 @@ func (l *Log) Write(b *Builder) error {
 	if n, err := l.w.file.WriteAt(data, l.w.end.pos); err != nil {
 		return l.writeFailed(n, err)
 	}
+	l.Assign(b)
 	l.wrote(frames, int64(len(data)))
+	if l.cfg.Mode != ModeFsync {
+		l.show(l.w.end)
+	}
 	return nil
+}
+
+func (l *Log) rollIfFull(n, base int64) error {
+	if l.w.end.pos == segmentHeaderSize || l.w.end.pos+n <= l.segBytes.Load() {
+		return nil
+	}
+	return l.roll(base)
 }
 
 func (l *Log) writable() error {
@@ -114,13 +132,9 @@ func (l *Log) wrote(frames []FrameInfo, size int64) {
 	l.w.end = mark{last.End, l.w.end.pos + size}
 	l.w.lastAppend = last.AppendTime
 	l.w.zeroed = max(l.w.zeroed, l.w.end.pos)
-	l.next.Store(last.End)
 	l.mu.Lock()
 	l.w.written = l.w.end
 	l.mu.Unlock()
-	if l.cfg.Mode != ModeFsync {
-		l.show(l.w.end)
-	}
 }
 
 // writeFailed decides what a failed write means. For want of space n bytes may have been written all the same, and with them
@@ -175,7 +189,12 @@ func (l *Log) makeRoom(n int64) error {
 		}
 		return nil
 	}
-	if need <= max(l.w.reserved, l.w.zeroed) {
+	return l.reserve(n)
+}
+
+// reserve makes sure of space for n bytes at the end.
+func (l *Log) reserve(n int64) error {
+	if l.w.end.pos+n <= max(l.w.reserved, l.w.zeroed) {
 		return nil
 	}
 	size := l.nextStretch(n, maxReserved)
@@ -236,7 +255,7 @@ func (l *Log) sync() error {
 	l.mu.RLock()
 	written := l.w.written
 	l.mu.RUnlock()
-	if written.off <= l.durable.Load() {
+	if written.off <= l.synced.Load() {
 		return nil
 	}
 	if err := l.syncSealed(); err != nil {
@@ -272,22 +291,27 @@ func (l *Log) syncFile(name string) error {
 }
 
 func (l *Log) becameDurable(m mark) {
-	l.durable.Store(m.off)
+	l.synced.Store(m.off)
+	l.raiseDurable(m.off)
 	if l.cfg.Mode == ModeFsync {
 		l.show(m)
 	}
 }
 
-// roll ends the active segment and begins the next one. Its base is the lowest that a frame may have, not that of the frame
-// which is about to be written: that one may still be refused, and the next declare no gap.
+// raiseDurable moves the durable end, which syncing and applying may both be doing.
+func (l *Log) raiseDurable(off int64) {
+	for old := l.durable.Load(); off > old && !l.durable.CompareAndSwap(old, off); old = l.durable.Load() {
+	}
+}
+
+// roll ends the active segment and begins the next one.
 //
 // A crash between any two steps leaves either the old manifest, under which the old segment is still active
 // and the new file, which has no frame, is unknown; or the new one, written when
 // both files are as it says. No frame goes into the new segment before its manifest is durable.
-func (l *Log) roll() error {
+func (l *Log) roll(base int64) error {
 	l.gate.Lock()
 	defer l.gate.Unlock()
-	base := l.next.Load()
 	if err := l.openFile(); err != nil {
 		return err
 	}
@@ -367,7 +391,7 @@ func (l *Log) switchTo(old, fresh *segment) error {
 // writeManifest writes the manifest for a list of segments. The caller holds the gate.
 func (l *Log) writeManifest(segments []*segment) error {
 	m := &manifest{
-		birth: l.birth, salt: l.salt, nextUnique: l.w.nextUnique, durable: l.durable.Load(), segments: l.entries(segments),
+		birth: l.birth, salt: l.salt, nextUnique: l.w.nextUnique, durable: l.synced.Load(), segments: l.entries(segments),
 	}
 	if err := writeManifest(&l.cfg, m); err != nil {
 		if errors.Is(err, syscall.ENOSPC) && !l.manifestIs(m) {
@@ -393,7 +417,12 @@ func (l *Log) Mark() error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	if l.w.marked == l.durable.Load() {
+	if l.durable.Load() > l.synced.Load() { // in the commit log only
+		if err := l.sync(); err != nil {
+			return err
+		}
+	}
+	if l.w.marked == l.synced.Load() {
 		return nil
 	}
 	return l.writeManifest(l.segments)
@@ -466,7 +495,7 @@ func (l *Log) closeCleanly() error {
 	if err := l.sync(); err != nil {
 		return err
 	}
-	if l.w.marked == l.durable.Load() {
+	if l.w.marked == l.synced.Load() {
 		return nil
 	}
 	return l.writeManifest(l.segments)
