@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"errors"
+	"math"
 	"slices"
 )
 
@@ -12,14 +13,16 @@ import (
 //  1. in the background: make the next generation and list both in CURRENT
 //  2. the committer: write to the next one from now on; freeze the state
 //  3. every round takes a chunk of the frozen state along; without commits, rounds of chunks only
-//  4. in the background: list the new one alone in CURRENT, remove the old one
+//  4. in the background: have the old one's frames settled; the committer copies those that cannot be
+//  5. in the background: list the new one alone in CURRENT, remove the old one
 type change struct {
 	full    int64       // the size of the generation at which the next change begins
 	result  chan result // nil unless a background goroutine is at work
-	old     *generation // from 2 to 4
+	old     *generation // from 2 to 5
+	settled bool        // 4 is done
 	snap    *snapshot   // in 3
 	stalled bool        // in 3, the disk is full: chunks wait for the next commit
-	retryAt int64       // in 4, after the disk was full: the size at which it is tried again
+	retryAt int64       // in 5, after the disk was full: the size at which it is tried again
 	number  uint64      // the highest that a generation has had
 }
 
@@ -31,6 +34,9 @@ type result struct {
 	err  error
 	// noSpace: err is a full disk, and nothing has changed.
 	noSpace bool
+	// settled: step 4 has been done in the background, and these frames have to be copied.
+	settled bool
+	keep    kept
 }
 
 // retryBytes is how much the log grows between two attempts while the disk is full.
@@ -112,13 +118,17 @@ func (w *WAL) lists(generations []uint64) bool {
 	return err == nil && slices.Equal(cur.generations, generations)
 }
 
-// startDrop does step 4 in the background.
+// startDrop does step 4 or step 5 in the background.
 func (w *WAL) startDrop() {
 	c := &w.change
 	done := make(chan result, 1)
 	c.result = done
-	before, keep, old := w.listed(), w.gen.number, c.old
+	before, keep, old, settled := w.listed(), w.gen.number, c.old, c.settled || w.opts.Settle == nil
 	w.opts.background(func() {
+		if !settled {
+			done <- w.settle(old.number)
+			return
+		}
 		err := w.list([]uint64{keep})
 		if err != nil {
 			done <- result{err: err, noSpace: noSpace(err) && w.lists(before)}
@@ -131,6 +141,26 @@ func (w *WAL) startDrop() {
 	})
 }
 
+// settle does step 4. Everything that the old generation carries has been answered long since.
+func (w *WAL) settle(old uint64) result {
+	res := result{settled: true}
+	if owners := w.opts.Settle(); len(owners) > 0 {
+		res.keep, res.err = framesOf(w.dir, old, w.opts.ID, owners)
+	}
+	return res
+}
+
+// copyForward writes the frames that could not be settled to the new generation, and reports whether they are durable there.
+func (w *WAL) copyForward(frames kept) bool {
+	for _, f := range frames {
+		r := &request{carrier: kept{f}, carried: kept{f}.Bound(), done: make(chan struct{}, 1)}
+		if w.round([]*request{r}); r.err != nil {
+			return false // a full disk: later; or the store has failed
+		}
+	}
+	return true
+}
+
 // changed takes note of what a background step has come to.
 func (w *WAL) changed(res result) {
 	c := &w.change
@@ -141,10 +171,17 @@ func (w *WAL) changed(res result) {
 		c.full = w.gen.size + retryBytes
 	case res.noSpace:
 		c.retryAt = w.gen.size + retryBytes
+	case res.settled:
+		c.retryAt = math.MaxInt64 // nothing else begins meanwhile
+		c.settled = res.err == nil && w.copyForward(res.keep)
+		if c.retryAt = w.gen.size + retryBytes; c.settled {
+			c.retryAt = 0
+			w.startDrop()
+		}
 	case res.err != nil:
 		w.fail(res.err)
 	case !starting:
-		c.old = nil
+		c.old, c.settled = nil, false
 	case w.failure() != nil:
 		_ = res.next.close() // It is listed, and empty.
 	default:
@@ -167,7 +204,7 @@ func (w *WAL) moveTo(next *generation) {
 // finish ends the committer's work: it lets a background step end, notes that all is durable, and closes
 // the files.
 func (w *WAL) finish() error {
-	if w.change.result != nil {
+	for w.change.result != nil {
 		w.changed(<-w.change.result)
 	}
 	err := w.failure()

@@ -87,7 +87,7 @@ func (h *history) check(t *testing.T, what, base, data string, want int, deep bo
 	r, err := recoverState([]*scanned{g}, cur.proven, math.MaxUint64)
 	v := &View{}
 	if err == nil {
-		v = &View{r.state, r.torn}
+		v = r.view()
 	}
 	h.checkView(t, what+": recover", v, err, data, want)
 	if !deep {

@@ -45,6 +45,9 @@
 // its revision (uvarint), and key and value as above. The snapshot of a generation was taken after
 // the number before the generation's first. Its pieces stand first, or, where commits went on, between commits.
 //
+// Kind 3 is frames that belong to somebody else's log (see [Carrier]): the owner (8), and the frames as that log has them. They
+// are durable with the commits of the entry.
+//
 // An entry without commits takes one number, so that numbers have no gap and a missing entry shows. One
 // without sections is a mark: it says only what was durable before it. More kinds can be added; an unknown one
 // is an error.
@@ -69,9 +72,9 @@
 //
 // # Committing
 //
-// One goroutine takes all waiting batches, checks each against the state that those before it leave, and writes
-// those that pass as one entry: room is made sure of (zeros are written ahead; ErrNoSpace comes here, before anything
-// of the entry is written), the entry is appended, the file synced, the state published, the callers told.
+// One goroutine takes all waiting batches, makes sure of room for them (zeros are written ahead; ErrNoSpace comes here, before anything
+// is decided or written), checks each against the state that those before it leave, has the frames made that come with those
+// that pass, and writes them as one entry; the entry is appended, the file synced, the state published, the callers told.
 //
 //   - Crash before the sync has returned: the entry is whole, or it is not. Nobody was told. If whole, it
 //     stands: recovery writes it anew before anything builds upon it. If not, nothing says that it was durable,
@@ -94,6 +97,7 @@
 //
 // Opening for writing, with a crash possible after each step:
 //
+//  0. The frames found are given to the caller, who makes them durable where they belong (WALOptions.Redo). They are found again until step 4.
 //  1. Write .torn files. Again the same ones next time.
 //  2. Remove generations that are not listed. They are what an earlier step 3 or a change left; one
 //     with commits and a number above those listed means that CURRENT is an old copy: ErrMissingData.
@@ -110,10 +114,12 @@
 //  1. In the background: make the next generation, sync it and its directory, then list both in CURRENT.
 //  2. Sync the old one, and append to the new one from now on. Its first number follows the old one's last.
 //  3. The state of that moment, which is immutable, is written in pieces that come along with commits.
-//  4. When the last piece is durable, in the background: list the new one alone, remove the old one.
+//  4. When the last piece is durable, in the background: have the frames that the old one carries settled, that is, made durable in the
+//     logs they belong to. Those of a log that cannot be synced are copied to the new generation.
+//  5. In the background: list the new one alone, remove the old one.
 //
 // A crash before the CURRENT of step 1 leaves an unlisted, empty generation. From then on until the CURRENT of
-// step 4 both are listed, and the old one with everything in the new one is complete; pieces are not needed. Afterwards
+// step 5 both are listed, and the old one with everything in the new one is complete; pieces are not needed. Afterwards
 // the new one with its snapshot is. Commits never wait for more than the one sync of step 2 and the
 // 128 KiB that come along in step 3.
 //

@@ -18,12 +18,13 @@ const (
 
 	sectionCommit   = 1
 	sectionSnapshot = 2
+	sectionFrames   = 3
 
 	chunkHeader = 8 + 4 + 1 + 8 // base, index, final, total
 
 	// maxPayload bounds the sections of an entry: a full round, or one batch of the
-	// largest kind with its lengths, and a chunk of a snapshot.
-	maxPayload = MaxBatchBytes + MaxBatchLen*8 + maxRoundBytes + 2*maxChunkBytes + MaxValueBytes
+	// largest kind with its lengths and frames, and a chunk of a snapshot.
+	maxPayload = MaxBatchBytes + MaxBatchLen*maxOpHead + MaxCarriedBytes + maxRoundBytes + 2*maxChunkBytes + MaxValueBytes
 	// maxFrameHead is the most that tidwall/wal puts before an entry.
 	maxFrameHead = binary.MaxVarintLen64
 )
@@ -77,6 +78,13 @@ func (e *encoder) commit(b *Batch) {
 	}
 	e.endSection(at)
 	e.commits++
+}
+
+// frames adds somebody's frames.
+func (e *encoder) frames(f Frames) {
+	at := e.beginSection(sectionFrames)
+	e.buf = append(binary.LittleEndian.AppendUint64(e.buf, f.Owner), f.Data...)
+	e.endSection(at)
 }
 
 // chunk is a piece of a snapshot: the state after sequence base.
@@ -137,6 +145,7 @@ type entry struct {
 	count         uint32
 	commits       [][]byte // the contents of the commit sections
 	chunks        []chunk
+	frames        []Frames
 }
 
 func (e *entry) last() uint64 { return e.first + uint64(e.count) - 1 }
@@ -195,6 +204,11 @@ func (e *entry) sections(b []byte) error {
 			err = eachWrite(body, func(opKind, []byte, []byte) {})
 		case sectionSnapshot:
 			err = e.addChunk(body)
+		case sectionFrames:
+			if len(body) <= framesHead {
+				return errors.New("section: frames without an owner, or none")
+			}
+			e.frames = append(e.frames, Frames{binary.LittleEndian.Uint64(body), body[framesHead:]})
 		default:
 			err = fmt.Errorf("unknown kind %d", kind)
 		}

@@ -24,7 +24,9 @@ func goldenStore(t *testing.T) files {
 	mustCommit(t, w, b)
 	mustClose(t, w)
 	w = mustOpen(t, dir, quick(false)) // with a snapshot that has something in it
-	mustCommit(t, w, putBatch("alpha", "4"))
+	if _, err := w.CommitFrames(t.Context(), putBatch("alpha", "4"), load(7, "frames")); err != nil {
+		t.Fatal(err)
+	}
 	mustClose(t, w)
 	return readFiles(t, dir)
 }
@@ -55,5 +57,8 @@ func TestVersion1IsReadAsItWasWritten(t *testing.T) {
 	}
 	if diff := cmp.Diff(goldenContents, contents(t, v)); diff != "" {
 		t.Errorf("contents (-want +got):\n%s", diff)
+	}
+	if got := loaded(v, 7); len(got) != 1 || got[0] != "frames" {
+		t.Errorf("frames %v", got)
 	}
 }

@@ -34,12 +34,19 @@ func OpenWAL(dir string, opts WALOptions) (*WAL, error) {
 	if noSpace(err) && !errors.Is(err, ErrNoSpace) {
 		err = fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}
+	var redo *redoError
+	if errors.As(err, &redo) {
+		return nil, redo.error
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	go w.run()
 	return w, nil
 }
+
+// redoError is an error of WALOptions.Redo, which is not the store's.
+type redoError struct{ error }
 
 // load reads what is there.
 func (w *WAL) load() (*recovered, error) {
@@ -70,6 +77,17 @@ func (w *WAL) load() (*recovered, error) {
 	w.report.Generations = cur.generations
 	w.report.Clean = cur.proven == seq && len(r.torn) == 0
 	w.report.Sequence, w.report.Keys, w.report.Bytes = seq, r.state.keys.n, r.state.bytes
+	for _, list := range r.frames {
+		w.report.Frames += len(list)
+		for _, b := range list {
+			w.report.FrameBytes += int64(len(b))
+		}
+	}
+	if w.opts.Redo != nil {
+		if err := w.opts.Redo(r.view()); err != nil {
+			return nil, &redoError{err}
+		}
+	}
 	return r, nil
 }
 
@@ -127,7 +145,7 @@ func (w *WAL) checkUnlisted(cur *current) error {
 			return err
 		}
 		for _, e := range append(g.entries, g.behind...) {
-			if len(e.commits) > 0 {
+			if len(e.commits)+len(e.frames) > 0 {
 				return &MissingDataError{filepath.Join(w.dir, currentName), fmt.Sprintf("an old copy: generation %d holds commits and is not listed", n)}
 			}
 		}

@@ -28,6 +28,7 @@ type recovered struct {
 	tails [][]byte // their bytes
 	// proven is the highest sequence that something proves durable.
 	proven uint64
+	frames map[uint64][][]byte // by owner
 }
 
 // place is where the entry after the last good one should have been.
@@ -57,6 +58,7 @@ func recoverState(gens []*scanned, proven, through uint64) (*recovered, error) {
 	if err := chain.replay(r.state); err != nil {
 		return nil, err
 	}
+	r.frames = chain.frames()
 	if through == math.MaxUint64 {
 		r.setAside(chain, last)
 	}

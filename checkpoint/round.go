@@ -30,6 +30,7 @@ type committer struct {
 	// unmarked: the last entry is durable, and no entry says so.
 	unmarked bool
 	change   change
+	frames   []Frames // reused
 }
 
 // run is the committer: it makes rounds of what is queued until the store is closed.
@@ -42,7 +43,9 @@ func (w *WAL) run() {
 		round, closing := w.take()
 		switch {
 		case len(round) > 0:
+			w.working.Store(true)
 			w.rounds(round)
+			w.working.Store(false)
 		case closing:
 			w.closeErr = w.finish()
 			return
@@ -99,8 +102,8 @@ func (w *WAL) rounds(all []*request) {
 	w.lastRound = len(commits)
 	for len(commits) > 0 {
 		n, size := 0, 0
-		for n < len(commits) && (n == 0 || size+len(commits[n].batch.buf) <= maxRoundBytes) {
-			size += len(commits[n].batch.buf)
+		for n < len(commits) && (n == 0 || size+commits[n].bound() <= maxRoundBytes) {
+			size += commits[n].bound()
 			n++
 		}
 		w.round(commits[:n])
@@ -111,8 +114,8 @@ func (w *WAL) rounds(all []*request) {
 	}
 }
 
-// round commits several batches with one entry and one sync. Whoever's expectations hold is in it. While a
-// snapshot is being written, a chunk of it comes along.
+// round commits several batches, and the frames that come with them, with one entry and one sync. Whoever's expectations
+// hold is in it. While a snapshot is being written, a chunk of it comes along.
 func (w *WAL) round(reqs []*request) {
 	if err := w.failure(); err != nil {
 		deliver(reqs, err)
@@ -120,18 +123,20 @@ func (w *WAL) round(reqs []*request) {
 	}
 	first, withChunk := w.work.seq+1, w.change.copying()
 	w.enc.begin()
-	for _, r := range reqs {
-		if r.err = w.work.commit(r.batch, w.opts.MaxBytes); r.err == nil {
-			r.rev = Revision(w.work.seq)
-			if r.batch.writes > 0 {
-				w.enc.commit(r.batch)
-			}
-		}
-	}
 	var before snapshot
 	if withChunk {
 		before = *w.change.snap
 		w.change.snap.next(&w.enc)
+	}
+	if err := w.gen.room(w.bound(reqs)); err != nil { // before anything is decided that could not be taken back
+		if withChunk {
+			*w.change.snap = before
+		}
+		w.noRoom(reqs, withChunk, err)
+		return
+	}
+	for _, r := range reqs {
+		w.admit(r)
 	}
 	if w.enc.payload() == 0 {
 		deliver(reqs, nil)
@@ -139,14 +144,6 @@ func (w *WAL) round(reqs []*request) {
 	}
 	w.work.seq = first + uint64(w.enc.count()) - 1
 	entry := w.enc.seal(w.gen.salt, first, w.durable.Load())
-	if err := w.gen.room(len(entry)); err != nil {
-		w.work = *w.visible.Load()
-		if withChunk {
-			*w.change.snap = before
-		}
-		w.noRoom(reqs, withChunk, err)
-		return
-	}
 	if err := w.write(entry); err != nil {
 		w.fail(err)
 		w.work = *w.visible.Load()
@@ -159,12 +156,52 @@ func (w *WAL) round(reqs []*request) {
 	w.unmarked = true
 	w.durable.Store(w.work.seq)
 	w.visible.Store(w.work.freeze())
+	for _, r := range reqs {
+		if r.carrier != nil && r.written {
+			r.carrier.Durable()
+		}
+	}
 	deliver(reqs, nil)
 	if withChunk {
 		w.change.stalled = false
 		w.gen.snapshot += int64(len(entry))
 	}
 	w.advance()
+	w.crowd()
+}
+
+// bound is the most bytes that the entry under way has when the requests are in it.
+func (w *WAL) bound(reqs []*request) int {
+	n := headerBytes + w.enc.payload()
+	for _, r := range reqs {
+		n += r.bound()
+	}
+	return n
+}
+
+// admit has one request take effect and be in the entry, or says in it why not.
+func (w *WAL) admit(r *request) {
+	if r.written = false; r.batch != nil {
+		if r.err = w.work.check(r.batch, w.opts.MaxBytes); r.err != nil {
+			return
+		}
+	}
+	numbered := r.batch != nil && (r.batch.writes > 0 || r.carrier != nil)
+	if r.carrier != nil {
+		seq := w.work.seq
+		if numbered {
+			seq++
+		}
+		if r.err = w.prepare(r, seq); r.err != nil {
+			return
+		}
+	}
+	if numbered {
+		w.work.apply(r.batch)
+		w.enc.commit(r.batch)
+	}
+	r.written = numbered || r.carrier != nil
+	r.rev = Revision(w.work.seq)
 }
 
 // write appends an entry and makes it durable.
@@ -211,7 +248,7 @@ func (w *WAL) noRoom(reqs []*request, withChunk bool, err error) {
 // unknown gives a commit of a round that failed midway its answer. One that had been refused, or only
 // checked, has certainly done nothing; what it was compared with may be undone, so it is not told that.
 func (w *WAL) unknown(r *request, cause error) {
-	if r.err != nil || r.batch.writes == 0 {
+	if r.err != nil || !r.written {
 		r.rev, r.err = 0, w.failure()
 		return
 	}
@@ -270,6 +307,7 @@ func (w *WAL) fail(cause error) {
 	}
 	queue, err := w.queue, w.failed
 	w.queue = nil
+	w.crowded.Store(true)
 	w.waiting.Store(0)
 	w.mu.Unlock()
 	deliver(queue, err)

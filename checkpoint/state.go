@@ -38,9 +38,20 @@ func (s *state) remove(key []byte) {
 	}
 }
 
-// commit carries out a checked batch under the next sequence number, or leaves s as
+// commit carries out a batch under the next sequence number, or leaves s as
 // it was: after *ConflictError or *LimitError.
 func (s *state) commit(b *Batch, maxBytes int64) error {
+	if err := s.check(b, maxBytes); err != nil {
+		return err
+	}
+	if b.writes > 0 {
+		s.apply(b)
+	}
+	return nil
+}
+
+// check returns why a batch cannot be carried out, or nil.
+func (s *state) check(b *Batch, maxBytes int64) error {
 	for o, a := range b.all {
 		if o.kind != opExpect {
 			continue
@@ -56,9 +67,11 @@ func (s *state) commit(b *Batch, maxBytes int64) error {
 	if b.writes == 0 {
 		return nil
 	}
-	if err := s.fits(b, maxBytes); err != nil {
-		return err
-	}
+	return s.fits(b, maxBytes)
+}
+
+// apply carries out a checked batch, which takes a sequence number even if it writes nothing.
+func (s *state) apply(b *Batch) {
 	s.seq++
 	for o, a := range b.all {
 		switch o.kind {
@@ -68,7 +81,6 @@ func (s *state) commit(b *Batch, maxBytes int64) error {
 			s.remove(a.key)
 		}
 	}
-	return nil
 }
 
 // fits refuses a batch that makes the state larger than maxBytes. What does not

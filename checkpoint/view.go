@@ -21,8 +21,9 @@ type LoadOptions struct {
 // View is a store as it was on disk at one moment. It has no resources to close, and is
 // safe for concurrent use.
 type View struct {
-	state *state
-	torn  []TornTail
+	state  *state
+	torn   []TornTail
+	frames map[uint64][][]byte
 }
 
 // maxReloads bounds how often a load begins again because the writer has changed generations meanwhile; each
@@ -79,8 +80,14 @@ func loadListed(dir string, cur *current, live bool) (*View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &View{r.state, r.torn}, nil
+	return r.view(), nil
 }
+
+func (r *recovered) view() *View { return &View{r.state.freeze(), r.torn, r.frames} }
+
+// Frames returns the frames that commits have carried for an owner, in no particular order and some perhaps more than
+// once. They must not be changed.
+func (v *View) Frames(owner uint64) [][]byte { return v.frames[owner] }
 
 // Sequence returns the last sequence number in the view.
 func (v *View) Sequence() uint64 { return v.state.seq }

@@ -35,6 +35,15 @@ type WALOptions struct {
 	// store that ends below it is ErrCorrupt.
 	ProvenSequence uint64
 
+	// Redo is called when the store has been read and before anything builds upon it: the caller
+	// brings what the store's frames belong to in order, and makes it durable. Afterwards the frames are gone. After
+	// an error opening fails with it and they stay. It is not called for a new store.
+	Redo func(*View) error
+	// Settle makes durable, where they belong, all frames whose commits have been answered, and returns the owners for
+	// which it cannot; theirs stay in the log. It is called in the background, before a generation is
+	// dropped. A store that is given frames needs it, or they are gone with their generation.
+	Settle func() (keep []uint64)
+
 	hooks hooks
 }
 
@@ -90,6 +99,9 @@ type WALReport struct {
 	Sequence uint64
 	Keys     int
 	Bytes    int64
+	// Frames counts the pieces of frames found, and FrameBytes their bytes.
+	Frames     int
+	FrameBytes int64
 	// Leftover lists directories that no longer count and could not be removed.
 	Leftover []string
 	// Torn lists what was set aside: writing that was cut short by a crash, and that nothing
@@ -118,7 +130,9 @@ type WAL struct {
 	closing bool
 	failed  error // a *FailedError, sticky
 
-	waiting  atomic.Int64  // len(queue)
+	waiting  atomic.Int64 // len(queue)
+	working  atomic.Bool  // the committer is at a round
+	crowded  atomic.Bool
 	wake     chan struct{} // has room for one: the queue or closing has changed
 	done     chan struct{} // closed when the committer has ended
 	closeErr error         // what Close returns; written before done is closed
@@ -130,11 +144,14 @@ var _ Store = (*WAL)(nil)
 
 // request is a Commit or a Prove under way.
 type request struct {
-	batch *Batch
-	prove bool
-	rev   Revision
-	err   error
-	done  chan struct{} // receives one value when rev and err are set
+	batch   *Batch // nil: none
+	carrier Carrier
+	carried int  // its bound
+	written bool // it is in the entry under way
+	prove   bool
+	rev     Revision
+	err     error
+	done    chan struct{} // receives one value when rev and err are set
 }
 
 // Report tells what opening found and did.
@@ -156,14 +173,22 @@ func (w *WAL) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	if err := b.check(); err != nil {
 		return 0, err
 	}
+	return w.do(b, nil)
+}
+
+// do hands a commit to the committer and waits for its outcome.
+func (w *WAL) do(b *Batch, c Carrier) (Revision, error) {
 	r := w.requests.Get().(*request)
 	defer w.requests.Put(r)
-	r.batch, r.prove, r.rev, r.err = b, false, 0, nil
+	r.batch, r.carrier, r.carried, r.prove, r.rev, r.err = b, c, 0, false, 0, nil
+	if c != nil {
+		r.carried = c.Bound()
+	}
 	if err := w.submit(r); err != nil {
 		return 0, err
 	}
 	<-r.done
-	r.batch = nil
+	r.batch, r.carrier = nil, nil
 	return r.rev, r.err
 }
 
@@ -173,12 +198,11 @@ func (w *WAL) Commit(ctx context.Context, b *Batch) (Revision, error) {
 func (w *WAL) Prove() error {
 	r := w.requests.Get().(*request)
 	defer w.requests.Put(r)
-	r.batch, r.prove, r.rev, r.err = new(Batch), true, 0, nil
+	r.batch, r.carrier, r.prove, r.rev, r.err = nil, nil, true, 0, nil
 	if err := w.submit(r); err != nil {
 		return err
 	}
 	<-r.done
-	r.batch = nil
 	return r.err
 }
 
