@@ -77,9 +77,11 @@ func Open(dir string, opts Options) (*Broker, error) {
 }
 
 func (b *Broker) openMemory() error {
-	b.store = checkpoint.NewMemory(checkpoint.MemoryOptions{})
+	mem := checkpoint.NewMemory(checkpoint.MemoryOptions{})
+	b.store = mem
 	b.counters = counters{Topic: 1, Partition: 1}
 	b.startScheduler()
+	b.sched.SetJournal(mem)
 	return b.opts.fs.Mkdir(partitionsName)
 }
 
@@ -107,27 +109,43 @@ func (b *Broker) openWritable() error {
 			return err
 		}
 	}
-	wal, err := checkpoint.OpenWAL(filepath.Join(b.dir, storeName), checkpoint.WALOptions{ID: f.id, Create: !f.ready})
+	b.counters = counters{Topic: 1, Partition: 1}
+	b.startScheduler()
+	var tombstones []PartitionID
+	wal, err := checkpoint.OpenWAL(filepath.Join(b.dir, storeName), checkpoint.WALOptions{
+		ID: f.id, Create: !f.ready, Settle: b.sched.Settle,
+		Redo: func(v *checkpoint.View) (err error) {
+			tombstones, err = b.redo(v)
+			return err
+		},
+	})
 	if err != nil {
 		return storeError(err)
 	}
 	b.store, b.report.Store = wal, wal.Report()
+	b.sched.SetJournal(wal)
 	if !f.ready {
 		f.ready = true
 		if err := writeFormat(b.dir, f); err != nil {
 			return err
 		}
 	}
-	cat, err := readCatalog(context.Background(), wal)
+	return b.dropTombstones(tombstones)
+}
+
+// redo opens the partitions with the frames that the store carries for them: what is in a segment from then on is durable there. The store
+// goes on only afterwards, so that opening can end anywhere and begin again. It returns the
+// tombstones whose directories are durably gone.
+func (b *Broker) redo(v *checkpoint.View) ([]PartitionID, error) {
+	cat, err := readCatalog(context.Background(), v)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	b.counters = cat.counters
 	if err := b.sweepPartitions(cat); err != nil {
-		return err
+		return nil, err
 	}
-	b.startScheduler()
-	return b.openTopics(cat)
+	return cat.tombstones, b.openTopics(cat, v)
 }
 
 func (b *Broker) makePartitionsDir() error {
@@ -140,18 +158,26 @@ func (b *Broker) makePartitionsDir() error {
 
 // openTopics opens the partitions of all topics and registers the topics, or, after an error,
 // closes what it has opened.
-func (b *Broker) openTopics(cat *catalog) error {
+//
+// A frame that says which sequence of the store was durable proves that the store, if it ends below, has lost commits.
+func (b *Broker) openTopics(cat *catalog, store *checkpoint.View) error {
 	var jobs []*openJob
 	byTopic := map[*Topic][]*openJob{}
 	for _, st := range cat.topics {
 		t := newTopic(b, st.name, st.meta, st.layout, st.rev)
 		byTopic[t] = nil
 		for _, info := range st.layout.All() {
-			j := &openJob{topic: t, info: info, proof: log.Proof{MinNext: st.committed[info.ID]}}
+			j := &openJob{topic: t, info: info, proof: log.Proof{MinNext: st.committed[info.ID], Logged: store.Frames(uint64(info.ID))}}
 			jobs, byTopic[t] = append(jobs, j), append(byTopic[t], j)
 		}
 	}
 	err := inParallel(len(jobs), func(i int) error { return jobs[i].run() })
+	for _, j := range jobs {
+		if err == nil && !b.report.WriterLive && j.opened.log.ProvenSequence() > store.Sequence() {
+			err = fmt.Errorf("%w: the store ends with sequence %d, but a record of topic %s, partition %d, proves that %d was durable",
+				ErrCorrupt, store.Sequence(), j.topic.name, j.info.ID, j.opened.log.ProvenSequence())
+		}
+	}
 	if err != nil {
 		for _, j := range jobs {
 			if j.opened != nil {
@@ -237,10 +263,7 @@ func (b *Broker) sweepPartitions(cat *catalog) error {
 	if !changed && len(cat.tombstones) == 0 {
 		return nil
 	}
-	if err := b.opts.fs.SyncDir(root); err != nil {
-		return err
-	}
-	return b.dropTombstones(cat.tombstones)
+	return b.opts.fs.SyncDir(root)
 }
 
 // setAside renames the directory of a partition that was never finished.

@@ -14,35 +14,36 @@ import (
 // store as it stands on disk, and opens the logs so that they show what is proven
 // durable. Nothing is written, repaired or removed.
 func (b *Broker) openReadOnly() error {
-	cat, err := b.loadCatalog()
+	cat, view, err := b.loadCatalog()
 	if err != nil {
 		return err
 	}
-	return b.openTopics(cat)
+	return b.openTopics(cat, view)
 }
 
 // loadCatalog reads the metadata of a directory that another broker may be writing to.
-func (b *Broker) loadCatalog() (*catalog, error) {
+func (b *Broker) loadCatalog() (*catalog, *checkpoint.View, error) {
 	live, err := writerLive(b.dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	b.report.WriterLive = live
 	f, err := readFormat(b.dir)
 	if err == nil && !f.ready {
-		return nil, fmt.Errorf("%w: %s is still being created", ErrMissingData, b.dir)
+		return nil, nil, fmt.Errorf("%w: %s is still being created", ErrMissingData, b.dir)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: not a data directory: %w", ErrMissingData, err)
+		return nil, nil, fmt.Errorf("%w: not a data directory: %w", ErrMissingData, err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	view, err := checkpoint.LoadWAL(filepath.Join(b.dir, storeName), checkpoint.LoadOptions{ID: f.id, WriterLive: live})
 	if err != nil {
-		return nil, storeError(err)
+		return nil, nil, storeError(err)
 	}
-	return readCatalog(context.Background(), view)
+	cat, err := readCatalog(context.Background(), view)
+	return cat, view, err
 }
 
 // refreshTopics adds the topics that a writer has made since, and closes those it has deleted.
@@ -52,7 +53,7 @@ func (b *Broker) refreshTopics(context.Context) error {
 	if b.closed.Load() {
 		return ErrClosed
 	}
-	cat, err := b.loadCatalog()
+	cat, view, err := b.loadCatalog()
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (b *Broker) refreshTopics(context.Context) error {
 			b.forget(t)
 		}
 	}
-	return b.openTopics(fresh)
+	return b.openTopics(fresh, view)
 }
 
 // forget takes a topic that was deleted out of a read-only broker.

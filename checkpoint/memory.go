@@ -53,6 +53,48 @@ func (m *Memory) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	return Revision(m.work.seq), nil
 }
 
+// CommitFrames is as [WAL].CommitFrames, but the frames are forgotten at once: what they are for is in memory too.
+func (m *Memory) CommitFrames(ctx context.Context, b *Batch, c Carrier) (Revision, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if b == nil {
+		b = new(Batch)
+	}
+	if err := b.check(); err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.visible.Load() == nil {
+		return 0, ErrClosed
+	}
+	if err := m.work.check(b, m.maxBytes); err != nil {
+		return 0, err
+	}
+	if _, err := c.Prepare(m.work.seq+1, nil); err != nil {
+		return 0, err
+	}
+	m.work.apply(b)
+	c.Durable()
+	m.visible.Store(m.work.freeze())
+	return Revision(m.work.seq), nil
+}
+
+// Busy reports false: there is no sync to share.
+func (m *Memory) Busy() bool { return false }
+
+// Crowded reports true: nothing is gained by sending frames that need not be.
+func (m *Memory) Crowded() bool { return true }
+
+// Sequence returns the number of the last commit.
+func (m *Memory) Sequence() uint64 {
+	if s := m.visible.Load(); s != nil {
+		return s.seq
+	}
+	return 0
+}
+
 func (m *Memory) view() (*state, error) {
 	if s := m.visible.Load(); s != nil {
 		return s, nil

@@ -12,9 +12,9 @@ const (
 	// maxRoundBytes bounds what the batches of one round have together, unless a
 	// single one has more.
 	maxRoundBytes = 4 << 20
-	// gather is how long a round waits at most for as many commits as the last round had:
-	// those who were just told of that round are about to come again.
-	gather = 40 * time.Microsecond
+	// A round waits for as many commits as may come, but never longer than half of what the last one took, since that would cost more than
+	// it saves, and never longer than this.
+	maxGather = 200 * time.Microsecond
 	// idleMark is after how much quiet the last commit is marked as durable in the log. Readers
 	// beside a writer see a commit when a later entry says that it is durable.
 	idleMark = 20 * time.Millisecond
@@ -25,8 +25,10 @@ type committer struct {
 	work state // visible, plus the round that is being made
 	gen  *generation
 	enc  encoder
-	// lastRound is how many commits the last round had.
-	lastRound int
+	// expected is how many commits the next round may have: those that the last one had, whose callers are about to
+	// come again, and those that came meanwhile. patience is how long it waits for them.
+	expected int
+	patience time.Duration
 	// unmarked: the last entry is durable, and no entry says so.
 	unmarked bool
 	change   change
@@ -76,8 +78,8 @@ func (w *WAL) wait(quiet <-chan time.Time) {
 
 // take takes the queue, after giving it a moment to fill.
 func (w *WAL) take() (round []*request, closing bool) {
-	if n := w.waiting.Load(); n > 0 && int(n) < w.lastRound {
-		for start := time.Now(); int(w.waiting.Load()) < w.lastRound && time.Since(start) < gather; {
+	if n := w.waiting.Load(); n > 0 && int(n) < w.expected {
+		for start := time.Now(); int(w.waiting.Load()) < w.expected && time.Since(start) < w.patience; {
 			runtime.Gosched()
 		}
 	}
@@ -99,7 +101,7 @@ func (w *WAL) rounds(all []*request) {
 			commits = append(commits, r)
 		}
 	}
-	w.lastRound = len(commits)
+	answered, start := len(commits), time.Now()
 	for len(commits) > 0 {
 		n, size := 0, 0
 		for n < len(commits) && (n == 0 || size+commits[n].bound() <= maxRoundBytes) {
@@ -109,6 +111,8 @@ func (w *WAL) rounds(all []*request) {
 		w.round(commits[:n])
 		commits = commits[n:]
 	}
+	w.expected = answered + int(w.waiting.Load())
+	w.patience = min(time.Since(start)/2, maxGather)
 	if len(proofs) > 0 {
 		deliver(proofs, w.mark())
 	}

@@ -33,6 +33,22 @@ func (l *Log) Assign(b *Builder) {
 	l.next.Store(last.End)
 }
 
+// Announce says that there are durable frames to be applied, and wakes readers. The first of them that looks calls Config.CatchUp, so that nobody who
+// looks sees less than what is durable, and frames that nobody looks at can be applied together.
+func (l *Log) Announce() {
+	l.behind.Store(true)
+	l.listeners.notify()
+}
+
+// Caught takes an announcement back: what has been announced so far is about to be applied.
+func (l *Log) Caught() { l.behind.Store(false) }
+
+func (l *Log) catchUp() {
+	if l.behind.Load() {
+		l.cfg.CatchUp()
+	}
+}
+
 // AssignedEnd returns where the frames end that have been decided upon.
 func (l *Log) AssignedEnd() int64 { return l.tail.end }
 

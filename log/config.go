@@ -42,6 +42,8 @@ type Config struct {
 	// ProvenSequence is the highest sequence of the commit log that is known to be durable; frames
 	// carry it. Default: 0, there is no commit log.
 	ProvenSequence func() uint64
+	// CatchUp applies what has been announced: see Log.Announce. It is called by readers.
+	CatchUp func()
 }
 
 func (c Config) withDefaults() Config {

@@ -44,6 +44,7 @@ type Log struct {
 	failure    atomic.Pointer[FailedError]
 	segBytes   atomic.Int64
 
+	behind    atomic.Bool // there is something to be applied
 	listeners listeners
 	age       ageGuard
 }
@@ -148,7 +149,10 @@ func (l *Log) Start() int64 { return l.start.Load() }
 func (l *Log) End() int64 { return l.next.Load() }
 
 // VisibleEnd returns the offset behind the last visible record.
-func (l *Log) VisibleEnd() int64 { return l.visibleEnd.Load() }
+func (l *Log) VisibleEnd() int64 {
+	l.catchUp()
+	return l.visibleEnd.Load()
+}
 
 // DurableEnd returns the offset behind the last record that is known to be durable.
 func (l *Log) DurableEnd() int64 { return l.durable.Load() }
@@ -204,6 +208,7 @@ func (l *Log) Segments() []SegmentInfo {
 
 // snapshot returns what a reader may read.
 func (l *Log) snapshot() (segments []*segment, visible mark, err error) {
+	l.catchUp()
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.closed {

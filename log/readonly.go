@@ -1,6 +1,9 @@
 package log
 
-import "errors"
+import (
+	"bytes"
+	"errors"
+)
 
 // ReadOnlyOptions says what is known of a log that is opened for reading only.
 type ReadOnlyOptions struct {
@@ -68,7 +71,7 @@ func (l *Log) look(from mark, durable int64, logged []loggedFrame) (verdict, err
 			continue // read as lost; opening for writing puts it in its place
 		}
 		if f.data != nil {
-			active.patches = append(active.patches, patch{f.pos, f.data})
+			active.patches = append(active.patches, patch{f.pos, bytes.Clone(f.data)})
 		}
 		active.index.add(f.Base, f.pos, f.MaxTime)
 		end = mark{f.End(), f.pos + int64(f.Size())}

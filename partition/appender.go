@@ -1,11 +1,13 @@
 package partition
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"time"
 
+	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/log"
 )
 
@@ -27,6 +29,9 @@ type appender struct {
 	builder *log.Builder
 	batch   []*Request
 	gather  int // requests in the last round
+	parcel  parcel
+	room    int64 // made sure of for the round
+	refused error // why the batch was refused when the journal asked for it
 
 	timer  *time.Timer
 	active bool // something was done since the timer was set
@@ -54,16 +59,25 @@ func (p *Partition) append(ln *lane) {
 		}
 		a.gather = 0
 		if q.Drained() {
-			_ = p.log.Release() // a failure stays in the log
+			p.release()
 			p.ended(ln)
 			return
 		}
 		if !q.Park() {
 			continue
 		}
+		soon := !p.pending.none()
+		if soon {
+			a.timer.Reset(applyAfter)
+		}
 		select {
 		case <-q.Wake():
 		case <-a.timer.C:
+			if soon {
+				p.apply()
+				a.timer.Reset(p.cfg.MarkAfter)
+				continue
+			}
 			a.idle()
 		}
 	}
@@ -83,11 +97,14 @@ func (a *appender) wait() {
 // idle marks a log that has been idle for a while, and after a longer while lets the lane go.
 func (a *appender) idle() {
 	switch {
-	case a.active:
-		a.active = false
+	case a.active || a.p.touched.Swap(false):
+		a.active, a.marked = false, false
 		a.timer.Reset(a.p.cfg.MarkAfter)
 	case !a.marked:
+		a.p.writing.Lock()
+		a.p.applyHeld()
 		_ = a.p.log.Mark() // a failure stays in the log
+		a.p.writing.Unlock()
 		a.marked = true
 		a.timer.Reset(a.p.cfg.ReleaseAfter)
 	default:
@@ -95,9 +112,19 @@ func (a *appender) idle() {
 	}
 }
 
+// release lets the log's file go.
+func (p *Partition) release() {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.applyHeld()
+	if p.pending.none() {
+		_ = p.log.Release() // a failure stays in the log
+	}
+}
+
 // round stores a batch.
 func (a *appender) round() {
-	p := a.p
+	p, s := a.p, a.p.cfg.Scheduler
 	p.rounds.Add(1)
 	if a.marked {
 		a.marked = false
@@ -105,22 +132,175 @@ func (a *appender) round() {
 	}
 	a.active = true
 	a.gather = len(a.batch)
-	a.begin()
+	s.active.Add(1)
+	err := a.store()
+	s.active.Add(-1)
+	a.finish(err)
+	a.builder.Reset(0)
+	a.builder.Shrink(keepBuffer)
+}
+
+// store makes a batch as safe as the mode says, one way or the other.
+func (a *appender) store() error {
+	bytes := a.bound()
+	for {
+		var err error
+		var other bool // the other way has to be taken
+		if a.p.cfg.Scheduler.shared(a.p, bytes) {
+			err, other = a.share(bytes)
+		} else {
+			err, other = a.direct()
+		}
+		if !other {
+			return err
+		}
+	}
+}
+
+// direct writes and syncs the partition's own segment. Frames that are on their way through the journal must be in the segment
+// before, so it may have to be the other way.
+func (a *appender) direct() (err error, other bool) {
+	p := a.p
+	p.ordering.Lock()
+	defer p.ordering.Unlock()
+	if p.pending.traveling() {
+		return nil, true
+	}
+	if err := a.prepare(); err != nil {
+		return err, false
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.applyHeld()
+	err = p.cfg.Scheduler.commit(p, a.builder)
+	if err != nil && errors.Is(err, log.ErrFailed) {
+		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	return err, false
+}
+
+// share makes the batch durable with others in the journal. Its publishers are told by Durable; the segment follows.
+func (a *appender) share(bytes int64) (err error, other bool) {
+	p := a.p
+	a.room, a.parcel, a.refused = max(bytes, shareRoom), parcel{}, nil
+	if err := p.makeRoom(a.room); err != nil {
+		a.take()
+		return storeFailed(err), false
+	}
+	_, err = (*p.cfg.Scheduler.journal.Load()).CommitFrames(context.Background(), nil, a)
+	if p.pending.due(time.Now()) {
+		p.apply()
+	}
+	p.pending.announce(-a.room)
+	switch {
+	case err == nil:
+		a.gather = 0 // the journal does that
+		return nil, false
+	case errors.Is(err, checkpoint.ErrOutcomeUnknown):
+		p.lost(err)
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err), false
+	case errors.Is(err, errUnsynced):
+		if err := p.log.Sync(); err != nil {
+			a.take()
+			return storeFailed(err), false
+		}
+		return nil, true
+	case a.refused != nil:
+		return a.refused, false
+	}
+	// The journal is full, or has failed before it saw the batch: the partition goes its own way if it can.
+	if p.txns.Load() == 0 && !p.pending.traveling() {
+		return a.direct()
+	}
+	a.take()
+	return journalError(err), false
+}
+
+// shareRoom is the least room that a round in the journal has, so that requests that come while it waits find some.
+const shareRoom = 16 << 10
+
+// storeFailed says of an error that came before anything was written that the records are certainly not stored.
+func storeFailed(err error) error {
+	if errors.Is(err, log.ErrFailed) {
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return err
+}
+
+func journalError(err error) error {
+	if errors.Is(err, checkpoint.ErrNoSpace) {
+		return fmt.Errorf("%w: %w", log.ErrNoSpace, err)
+	}
+	return fmt.Errorf("%w: %w", ErrFailed, err)
+}
+
+// bound is the most bytes that the batch's frames have.
+func (a *appender) bound() int64 {
+	n := int64(2 * log.FrameHeaderSize)
+	for _, r := range a.batch {
+		n += r.bound()
+	}
+	return n + n/frameBytes*log.FrameHeaderSize
+}
+
+// bound is the most bytes that a request has in a frame: what it says it weighs, twice because lengths and headers weigh more when
+// encoded.
+func (r *Request) bound() int64 { return 2*r.bytes + int64(r.records)*32 }
+
+// Bound implements checkpoint.Carrier.
+func (a *appender) Bound() int { return int(a.room) }
+
+// Prepare implements checkpoint.Carrier: the journal calls it when the round that the batch will be in is about to be written. Until
+// then requests may be withdrawn, and others may join.
+func (a *appender) Prepare(_ uint64, dst []checkpoint.Frames) ([]checkpoint.Frames, error) {
+	p := a.p
+	p.ordering.Lock()
+	defer p.ordering.Unlock()
+	if err := p.sendable(); errors.Is(err, errUnsynced) {
+		return dst, err
+	}
+	a.join()
+	if a.refused = a.prepare(); a.refused != nil {
+		return dst, a.refused
+	}
+	data := a.builder.Bytes()
+	if len(data) == 0 {
+		return dst, nil
+	}
+	a.parcel = p.send(a.builder)
+	return append(dst, checkpoint.Frames{Owner: uint64(p.ID()), Data: data}), nil
+}
+
+// join takes what has been queued meanwhile, if there is room for it. The appender waits for the journal, so the journal may
+// drain the queue in its place.
+func (a *appender) join() {
+	d := a.ln.queue.Depth()
+	if d.Records > 0 && 2*d.Bytes+32*int64(d.Records) <= a.room-a.bound() {
+		a.batch = a.ln.queue.Take(a.batch, d.Records, d.Bytes)
+	}
+}
+
+// Durable implements checkpoint.Carrier: the publishers are told at once.
+func (a *appender) Durable() {
+	if a.parcel.frames > 0 {
+		a.p.arrived(a.parcel)
+	}
+	a.finish(nil)
+	clear(a.batch)
+	a.batch = a.batch[:0]
+}
+
+// prepare takes the batch from its publishers and encodes it. The caller holds ordering.
+func (a *appender) prepare() error {
+	a.take()
 	if err := a.refusal(); err != nil {
-		a.finish(err)
-		return
+		return err
 	}
 	a.encode()
 	for _, r := range a.batch {
 		r.state.Store(stateEncoded)
 	}
-	err := p.cfg.Scheduler.commit(p, a.builder)
-	if err != nil && errors.Is(err, log.ErrFailed) {
-		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-	}
-	a.finish(err)
-	a.builder.Reset(0)
-	a.builder.Shrink(keepBuffer)
+	return nil
 }
 
 // refusal returns why nothing can be stored any more, or nil.
@@ -134,12 +314,12 @@ func (a *appender) refusal() error {
 	return nil
 }
 
-// begin takes the requests from their publishers. Those that have been withdrawn are counted already and fall
-// out of the batch: from here on, whatever ends a request ends it for the first time.
-func (a *appender) begin() {
+// take takes the requests from their publishers. Those that have been withdrawn are counted already and fall
+// out of the batch: from here on, whatever ends a request ends it for the first time. Taking again does nothing.
+func (a *appender) take() {
 	kept := a.batch[:0]
 	for _, r := range a.batch {
-		if r.state.CompareAndSwap(stateQueued, stateEncoding) {
+		if r.state.CompareAndSwap(stateQueued, stateEncoding) || r.state.Load() > stateWithdrawn {
 			kept = append(kept, r)
 		} else {
 			r.Release()

@@ -27,12 +27,31 @@
 // still drained and stored by the old appender; the new one waits for the old one's end before it
 // touches the log, so the log has one writer at a time and the order of each producer's requests is kept.
 //
-// # The scheduler's seam
+// # Durability: two ways
 //
-// [Scheduler] is where durability happens for the whole broker: every appender calls commit with its frames
-// and gets the verdict. Today a commit writes and syncs the partition's own segment, on the appender's own goroutine, so that
-// a single publisher waits for one hand-over and one fdatasync. Sharing one sync among several partitions
-// is a change of that one method.
+// [Scheduler] decides, round by round, how a partition's frames become durable.
+//
+// Directly: the appender writes and syncs the partition's own segment, on its own goroutine, so that a single publisher waits for one
+// hand-over and one fdatasync. It is the way of a partition that is alone at work, and of rounds that are large.
+//
+// Through the journal, the broker's commit log: when several partitions are at work, or state is being committed, their frames share one entry and
+// one sync, so that durable publishing does not become slower as a topic is divided. The appender hands the journal a carrier and
+// waits; when the journal makes its next round, its goroutine has the appender encode what is queued by then and give it offsets. As soon as the
+// entry is durable the publishers are told. The segment is written later, several rounds at a time, or when a reader looks (log.Announce), and
+// synced later still, when the journal wants to let go of a generation (Settle).
+//
+// A transaction takes the journal's way always: its frames, for however many partitions, and the change of state are in one entry. It passes the queues by.
+//
+// # Who may do what
+//
+// ordering is the right to decide what comes next in the log, writing the right to write to it; ordering is taken first. A direct round holds both until it
+// is durable. The journal takes ordering only to give offsets, which is memory only: offsets that were given cannot be taken back, so it happens when
+// nothing but a failing disk can stop the entry any more. A partition is on one way at a time: nothing is written directly while frames of it travel through
+// the journal, and nothing travels behind something that is not durable. That the journal may have to wait for a direct round of one partition is the
+// price; while a transaction is under way in it, a partition goes the journal's way too, so it is paid once.
+//
+// If the journal fails under frames, nobody knows whether it has them. Their partitions fail, since other frames at the
+// same offsets could contradict them; the rest go on, each directly.
 //
 // # Errors
 //

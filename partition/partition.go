@@ -46,7 +46,8 @@ func (c Config) withDefaults() Config {
 }
 
 func (c *Config) log() log.Config {
-	return log.Config{FS: c.FS, Dir: c.Dir, Mode: c.Mode, SegmentBytes: c.SegmentBytes, Now: c.Now}
+	return log.Config{FS: c.FS, Dir: c.Dir, Mode: c.Mode, SegmentBytes: c.SegmentBytes, Now: c.Now,
+		ProvenSequence: c.Scheduler.provenSequence}
 }
 
 // Partition is a live partition. It is safe for concurrent use.
@@ -55,6 +56,14 @@ type Partition struct {
 	log   *log.Log
 	lane  atomic.Pointer[lane] // nil while idle
 	dirty atomic.Bool          // the scheduler has it on its list
+
+	// ordering is held by who decides what comes next in the log: to give frames their offsets, or, without the
+	// commit log, until they are durable. writing is held by who writes to the log; ordering comes first.
+	ordering, writing sync.Mutex
+	sealed            bool         // nothing more is sent; guarded by ordering
+	pending           pending      // assigned and not yet written
+	txns              atomic.Int32 // transactions that are under way here
+	touched           atomic.Bool  // written to by somebody else than the appender
 
 	mu     sync.Mutex // guards making and letting go of lanes
 	last   *lane      // the lane made last: the next one's appender waits for its end
@@ -76,29 +85,40 @@ type lane struct {
 
 // Create makes a new partition, durably. Its directory must not exist.
 func Create(cfg Config, birth log.Birth, first int64) (*Partition, error) {
-	cfg = cfg.withDefaults()
-	l, err := log.Create(cfg.log(), birth, first)
+	p, logConfig := prepared(cfg)
+	l, err := log.Create(logConfig, birth, first)
 	if err != nil {
 		return nil, err
 	}
-	return newPartition(cfg, l), nil
+	return p.with(l), nil
 }
 
 // Open opens a partition; see log.Open.
 func Open(cfg Config, want *log.Birth, proof log.Proof) (*Partition, *log.Report, error) {
-	cfg = cfg.withDefaults()
-	l, report, err := log.Open(cfg.log(), want, proof)
+	p, logConfig := prepared(cfg)
+	l, report, err := log.Open(logConfig, want, proof)
 	if err != nil {
 		return nil, nil, err
 	}
-	return newPartition(cfg, l), report, nil
+	return p.with(l), report, nil
 }
 
-func newPartition(cfg Config, l *log.Log) *Partition {
-	p := &Partition{cfg: cfg, log: l}
+// prepared returns a partition that has no log yet, and the log's configuration, which refers to it.
+func prepared(cfg Config) (*Partition, log.Config) {
+	p := &Partition{cfg: cfg.withDefaults()}
+	c := p.cfg.log()
+	c.CatchUp = p.apply
+	return p, c
+}
+
+func (p *Partition) with(l *log.Log) *Partition {
+	p.log = l
 	p.callbacks.limit = maxCallbacks
 	return p
 }
+
+// ID returns the partition's id.
+func (p *Partition) ID() ID { return ID(p.log.Birth().PartitionID) }
 
 // Log returns the partition's log, for reading.
 func (p *Partition) Log() *log.Log { return p.log }
@@ -109,7 +129,7 @@ type Stats struct {
 	Accepted, Stored, Unknown, Rejected int64
 	QueuedRecords                       int
 	QueuedBytes                         int64
-	Rounds, Syncs                       int64 // group commits, and how many of them synced
+	Rounds, Syncs                       int64 // group commits, and how many of them synced the partition's own segment
 }
 
 // Stats returns the counters.
@@ -242,6 +262,9 @@ func (p *Partition) Flush(ctx context.Context) error {
 			return err
 		}
 	}
+	if p.log.Err() == nil && p.log.DurableEnd() >= p.log.VisibleEnd() {
+		return nil // perhaps by way of the journal
+	}
 	if err := p.log.Sync(); err != nil {
 		return fmt.Errorf("%w: %w", ErrFailed, err)
 	}
@@ -297,5 +320,12 @@ func (p *Partition) Close(ctx context.Context) error {
 		}
 	}
 	p.callbacks.wait()
+	p.ordering.Lock()
+	p.sealed = true
+	p.ordering.Unlock()
+	p.pending.wait() // for transactions
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.applyHeld()
 	return p.log.Close()
 }

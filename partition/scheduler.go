@@ -1,11 +1,26 @@
 package partition
 
 import (
+	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/log"
 )
+
+// Journal is a commit log: frames of several partitions, and state, become durable in it with one sync. It is
+// *checkpoint.WAL, or *checkpoint.Memory.
+type Journal interface {
+	CommitFrames(context.Context, *checkpoint.Batch, checkpoint.Carrier) (checkpoint.Revision, error)
+	// Busy: something is waiting or being written, so that a frame would share its sync.
+	Busy() bool
+	// Crowded: frames had better be synced elsewhere.
+	Crowded() bool
+	// Sequence is the highest sequence that is durable.
+	Sequence() uint64
+}
 
 // SchedulerOptions configures a Scheduler.
 type SchedulerOptions struct {
@@ -22,8 +37,13 @@ type SchedulerOptions struct {
 type Scheduler struct {
 	opts SchedulerOptions
 
-	mu    sync.Mutex
-	dirty []*Partition // ModeInterval: written to since the last sync
+	journal atomic.Pointer[Journal]
+	active  atomic.Int32 // partitions that are storing a round
+	settles atomic.Int64 // calls of Settle
+
+	mu      sync.Mutex
+	dirty   []*Partition            // ModeInterval: written to since the last sync
+	carried map[*Partition]struct{} // frames of theirs are in the journal
 
 	requests requestPool
 
@@ -45,7 +65,7 @@ func NewScheduler(opts SchedulerOptions) *Scheduler {
 	if opts.Mode != log.ModeFsync {
 		opts.Gather = 0
 	}
-	s := &Scheduler{opts: opts, stop: make(chan struct{})}
+	s := &Scheduler{opts: opts, stop: make(chan struct{}), carried: map[*Partition]struct{}{}}
 	if opts.Mode == log.ModeInterval {
 		s.wg.Go(s.run)
 	}
@@ -85,9 +105,64 @@ func (s *Scheduler) syncDirty() {
 	}
 }
 
-// commit makes the frames in b as safe as the mode says, and returns nil when they are stored. It is called by
-// the partition's appender. This is the seam: everything about when and how durability is reached, for one partition or for several at a
-// time, is behind it.
+// SetJournal has rounds share the syncs of a commit log. The journal's Settle is the scheduler's.
+func (s *Scheduler) SetJournal(j Journal) { s.journal.Store(&j) }
+
+func (s *Scheduler) provenSequence() uint64 {
+	if j := s.journal.Load(); j != nil {
+		return (*j).Sequence()
+	}
+	return 0
+}
+
+// directBytes is the size from which on a round syncs its own segment: writing so much twice costs more than a sync.
+const directBytes = 256 << 10
+
+// shared decides how a round of a partition becomes durable: true means by way of the journal.
+//
+// What has to be synced anyway takes others along: if another partition is at it, or the journal, one sync does for all. One
+// partition alone writes and syncs its segment, which is one write less. While frames of the partition are in the
+// journal and not in the segment, or are about to be, there is no choice: offsets are in order on one path only.
+func (s *Scheduler) shared(p *Partition, bytes int64) bool {
+	j := s.journal.Load()
+	switch {
+	case j == nil:
+		return false
+	case p.txns.Load() > 0 || !p.pending.none():
+		return true
+	case s.opts.Mode != log.ModeFsync || bytes >= directBytes || (*j).Crowded():
+		return false
+	}
+	return s.active.Load() > 1 || (*j).Busy()
+}
+
+// carries notes that the journal has frames of a partition, until they are settled.
+func (s *Scheduler) carries(p *Partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.carried[p] = struct{}{}
+}
+
+// Settle makes durable in the segments all frames that the journal has carried so far, and returns the partitions for which that
+// is not possible: their frames have to stay in the journal.
+func (s *Scheduler) Settle() (keep []uint64) {
+	s.settles.Add(1)
+	s.mu.Lock()
+	carried := s.carried
+	s.carried = map[*Partition]struct{}{}
+	s.mu.Unlock()
+	for p := range carried {
+		p.apply()
+		if err := p.log.Sync(); err != nil {
+			s.carries(p)
+			keep = append(keep, uint64(p.ID()))
+		}
+	}
+	return keep
+}
+
+// commit makes the frames in b as safe as the mode says, in the partition's own segment, and returns nil when they are stored. The
+// caller holds ordering and writing.
 func (s *Scheduler) commit(p *Partition, b *log.Builder) error {
 	if err := p.log.Write(b); err != nil {
 		return err
