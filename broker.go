@@ -27,6 +27,8 @@ type Broker struct {
 	sched  *partition.Scheduler
 	report *OpenReport
 
+	// taking is held while the commit locks of several subscriptions are taken.
+	taking sync.Mutex
 	// changing serialises what changes the set of topics, so that mu is never held during I/O.
 	changing sync.Mutex
 

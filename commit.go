@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,24 +22,46 @@ func (s *Subscription) Commit(ctx context.Context, recs ...*Record) error {
 	if s.closed() {
 		return ErrClosed
 	}
+	origins := make([]origin, len(recs))
+	for i, rec := range recs {
+		o, err := s.originOf(rec)
+		if err != nil {
+			return fmt.Errorf("%w: record %d of the call", err, i)
+		}
+		origins[i] = o
+	}
 	s.committing.Lock()
 	defer s.committing.Unlock()
+	return s.commit(ctx, s.behind(origins))
+}
+
+// origin is where a record was delivered.
+type origin struct {
+	part   *subPartition
+	offset int64
+}
+
+// originOf returns where this subscription delivered a record.
+func (s *Subscription) originOf(rec *Record) (origin, error) {
+	if rec == nil || rec.origin == nil || rec.origin.sub != s {
+		return origin{}, ErrNotDelivered
+	}
+	return origin{rec.origin.part, rec.originOffset}, nil
+}
+
+// behind returns the positions behind delivered records.
+func (s *Subscription) behind(origins []origin) map[*subPartition]int64 {
 	want := map[*subPartition]int64{}
 	s.mu.Lock()
-	for i, rec := range recs {
-		if rec == nil || rec.origin == nil || rec.origin.sub != s {
-			s.mu.Unlock()
-			return fmt.Errorf("%w: record %d of the call", ErrNotDelivered, i)
+	defer s.mu.Unlock()
+	for _, o := range origins {
+		position := o.offset + 1
+		if o.offset == o.part.last {
+			position = o.part.delivered() // with a gap behind it
 		}
-		p := rec.origin.part
-		position := rec.originOffset + 1
-		if rec.originOffset == p.last {
-			position = p.delivered() // with a gap behind it
-		}
-		want[p] = max(want[p], position)
+		want[o.part] = max(want[o.part], position)
 	}
-	s.mu.Unlock()
-	return s.commit(ctx, want)
+	return want
 }
 
 // CommitDelivered commits everything that Poll and Records have delivered so far. Otherwise it is as
@@ -70,6 +93,23 @@ func (s *Subscription) commitAt(ctx context.Context, position func(*subPartition
 // commit makes one batch of the positions that move forward. The caller holds committing.
 func (s *Subscription) commit(ctx context.Context, want map[*subPartition]int64) error {
 	var batch checkpoint.Batch
+	if err := s.stage(want, &batch); err != nil || len(want) == 0 {
+		return err
+	}
+	rev, err := s.t.b.store.Commit(ctx, &batch)
+	if err == nil {
+		s.moved(want, rev)
+		return nil
+	}
+	if lost := s.commitError(err); lost != nil {
+		return lost
+	}
+	return fmt.Errorf("commit positions of group %s in %s: %w", s.group, s.t.name, storeError(err))
+}
+
+// stage adds the positions that move forward to a batch, and takes the others out of want. The caller holds committing until it has
+// called committed with the outcome.
+func (s *Subscription) stage(want map[*subPartition]int64, batch *checkpoint.Batch) error {
 	for p, offset := range want {
 		if offset <= p.committed {
 			delete(want, p)
@@ -83,22 +123,32 @@ func (s *Subscription) commit(ctx context.Context, want map[*subPartition]int64)
 		batch.Expect(key, p.rev)
 		batch.Put(key, value)
 	}
-	if len(want) == 0 {
-		return nil
-	}
-	rev, err := s.t.b.store.Commit(ctx, &batch)
-	if errors.Is(err, checkpoint.ErrConflict) && s.t.deleted.Load() {
-		return fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, s.t.name)
-	}
-	if err != nil {
-		return fmt.Errorf("commit positions of group %s in %s: %w", s.group, s.t.name, storeError(err))
-	}
+	return nil
+}
+
+// moved takes note of a commit that has happened.
+func (s *Subscription) moved(want map[*subPartition]int64, rev checkpoint.Revision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p, offset := range want {
 		p.committed, p.rev = offset, rev
 	}
-	return nil
+}
+
+// commitError gives an error of a commit the meaning that it has for this subscription's positions, or nil if it is about something else.
+func (s *Subscription) commitError(err error) error {
+	var conflict *checkpoint.ConflictError
+	if !errors.As(err, &conflict) || !bytes.HasPrefix(conflict.Key, group.Prefix(s.t.id, s.group)) {
+		return nil
+	}
+	if s.t.deleted.Load() {
+		return fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, s.t.name)
+	}
+	_, _, id, err := group.ParseKey(conflict.Key)
+	if err != nil {
+		return err
+	}
+	return &FencedError{Topic: s.t.name, Group: s.group, Partitions: []PartitionID{PartitionID(id)}}
 }
 
 // Seek moves the reading in all partitions; committed positions stay until the next commit, and never move
@@ -120,6 +170,26 @@ func (s *Subscription) Rewind() error {
 	return s.move(func(p *subPartition) (int64, error) { return p.committed, nil })
 }
 
+// rewindTo moves the reading back to the first of some records in each partition that they are from.
+func (s *Subscription) rewindTo(recs []*Record) error {
+	first := map[*subPartition]int64{}
+	for _, rec := range recs {
+		o, err := s.originOf(rec)
+		if err != nil {
+			continue // the application has put something else in its place
+		}
+		if at, seen := first[o.part]; !seen || o.offset < at {
+			first[o.part] = o.offset
+		}
+	}
+	return s.move(func(p *subPartition) (int64, error) {
+		if at, moves := first[p]; moves {
+			return at, nil
+		}
+		return p.next, nil
+	})
+}
+
 // move sets the offset that each partition delivers next; all or none.
 func (s *Subscription) move(to func(*subPartition) (int64, error)) error {
 	s.mu.Lock()
@@ -135,6 +205,9 @@ func (s *Subscription) move(to func(*subPartition) (int64, error)) error {
 		}
 	}
 	for i, p := range s.parts {
+		if offsets[i] == p.next {
+			continue
+		}
 		p.seek(offsets[i])
 		p.last = -1
 	}

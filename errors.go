@@ -50,8 +50,16 @@ var (
 	// the broker is reopened. What was visible stays readable.
 	ErrPartitionFailed = errors.New("braid: partition failed")
 	// ErrStoreFailed: an earlier write or sync of the store of positions and configurations failed; no position can be
-	// committed and no topic changed until the broker is reopened. Publishing and reading go on.
+	// committed, no transaction and no topic changed until the broker is reopened. Reading goes on, and so does publishing, but
+	// for partitions that had records in what failed (ErrPartitionFailed).
 	ErrStoreFailed = errors.New("braid: store failed")
+	// ErrConflict: something that a transaction, or a planned change, was based on has been changed by somebody else; nothing has happened.
+	ErrConflict = errors.New("braid: conflict")
+	// ErrFenced: a partition whose position was to be committed belongs to another member of the group by now; nothing
+	// has happened. See [FencedError].
+	ErrFenced = errors.New("braid: fenced")
+	// ErrTxnEnded: the transaction has been committed or rolled back.
+	ErrTxnEnded = errors.New("braid: transaction has ended")
 	// ErrLimit: a limit of [Limits] would be exceeded.
 	ErrLimit = errors.New("braid: limit exceeded")
 	// ErrVersion: the directory was written by a newer version of Braid.
@@ -104,6 +112,29 @@ func (e *RecordError) Error() string {
 
 // Unwrap returns the kind.
 func (e *RecordError) Unwrap() error { return e.Err }
+
+// ConflictError says which key of the application's state made a transaction fail.
+type ConflictError struct{ Key string }
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("braid: conflict: key %.64q was changed after it had been read", e.Key)
+}
+
+// Is reports whether target is [ErrConflict].
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// FencedError says which partitions a member has lost to others before it could commit.
+type FencedError struct {
+	Topic, Group string
+	Partitions   []PartitionID
+}
+
+func (e *FencedError) Error() string {
+	return fmt.Sprintf("braid: fenced: group %s in %s: partitions %v belong to another member now", e.Group, e.Topic, e.Partitions)
+}
+
+// Is reports whether target is [ErrFenced].
+func (e *FencedError) Is(target error) bool { return target == ErrFenced }
 
 // PublishError says which records of a Publish of several were not stored.
 type PublishError struct {

@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/braid-go/braid"
 )
@@ -172,4 +173,49 @@ func ExampleSubscription_Poll() {
 	// Output:
 	// 3 records
 	// 2 records
+}
+
+// Counting words exactly once: the count and the positions are committed in one step.
+func ExampleSubscription_Process() {
+	b, err := braid.Open("", braid.Options{InMemory: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer b.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	lines, _ := b.CreateTopic(ctx, "lines", braid.TopicConfig{})
+	_ = lines.Publish(ctx, &braid.Record{Value: []byte("to be or not")}, &braid.Record{Value: []byte("to be")})
+	sub, err := lines.Subscribe(ctx, "counter", braid.SubscribeOptions{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer sub.Close()
+	err = sub.Process(ctx, func(tx *braid.Txn, recs []*braid.Record) error {
+		for _, rec := range recs {
+			for _, word := range strings.Fields(string(rec.Value)) {
+				n, _, err := tx.Get(word)
+				if err != nil {
+					return err
+				}
+				if err := tx.Put(word, append(n, '|')); err != nil {
+					return err
+				}
+			}
+		}
+		cancel() // this is enough for an example
+		return nil
+	})
+	fmt.Println(err)
+	for e, err := range b.Scan(context.Background(), "") {
+		fmt.Printf("%s %s %v\n", e.Key, e.Value, err)
+	}
+	// Output:
+	// context canceled
+	// be || <nil>
+	// not | <nil>
+	// or | <nil>
+	// to || <nil>
 }

@@ -21,11 +21,13 @@ import (
 //	't' name                     a topic: id and configuration
 //	'l' topic id (8, big endian) the topic's layout, encoded by package partition
 //	'd' partition id (8, b.e.)   a tombstone: the partition was deleted on purpose
+//	'u' key                      the application's own state
 const (
 	keyCounters  = 'n'
 	keyTopic     = 't'
 	keyLayout    = 'l'
 	keyTombstone = 'd'
+	keyState     = 'u'
 )
 
 func countersKey() []byte         { return []byte{keyCounters} }
@@ -33,6 +35,16 @@ func topicKey(name string) []byte { return append([]byte{keyTopic}, name...) }
 func layoutKey(id uint64) []byte  { return binary.BigEndian.AppendUint64([]byte{keyLayout}, id) }
 func tombstoneKey(id PartitionID) []byte {
 	return binary.BigEndian.AppendUint64([]byte{keyTombstone}, uint64(id))
+}
+
+func stateKey(key string) []byte { return append([]byte{keyState}, key...) }
+
+// parseStateKey is the inverse of stateKey.
+func parseStateKey(b []byte) (string, bool) {
+	if len(b) == 0 || b[0] != keyState {
+		return "", false
+	}
+	return string(b[1:]), true
 }
 
 // counters are the next ids to give out. Ids are never reused.

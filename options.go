@@ -156,6 +156,8 @@ type Limits struct {
 	MaxQueueDepth int
 	// MaxRecordBytes bounds key, value and headers of one record together. Default 1 MiB, at most 64 MiB.
 	MaxRecordBytes int
+	// MaxTxnBytes bounds what one transaction holds in memory: records, keys and values. Default 16 MiB, at most 24 MiB.
+	MaxTxnBytes int
 }
 
 // TopicConfig configures a topic. It is stored, and survives reopening.
@@ -180,6 +182,7 @@ const (
 	defaultMaxPartitions  = 10_000
 	defaultMaxQueueDepth  = 65_536
 	defaultMaxRecordBytes = 1 << 20
+	defaultMaxTxnBytes    = 16 << 20
 	defaultSegmentBytes   = 64 << 20
 )
 
@@ -205,6 +208,7 @@ func (l Limits) resolve() (Limits, error) {
 	l.MaxPartitions = defaulted(l.MaxPartitions, defaultMaxPartitions)
 	l.MaxQueueDepth = defaulted(l.MaxQueueDepth, defaultMaxQueueDepth)
 	l.MaxRecordBytes = defaulted(l.MaxRecordBytes, defaultMaxRecordBytes)
+	l.MaxTxnBytes = defaulted(l.MaxTxnBytes, defaultMaxTxnBytes)
 	for _, c := range []struct {
 		field string
 		v, hi int
@@ -212,6 +216,7 @@ func (l Limits) resolve() (Limits, error) {
 		{"Limits.MaxPartitions", l.MaxPartitions, 1_000_000},
 		{"Limits.MaxQueueDepth", l.MaxQueueDepth, 1 << 24},
 		{"Limits.MaxRecordBytes", l.MaxRecordBytes, 64 << 20},
+		{"Limits.MaxTxnBytes", l.MaxTxnBytes, 24 << 20},
 	} {
 		if err := checkRange(c.field, c.v, 1, c.hi); err != nil {
 			return l, err

@@ -371,7 +371,11 @@ func (c *call) addPart(to *topicPartition, begin, end int, bytes int64) {
 
 // AppendTo encodes the i-th record; the partition's appender calls it.
 func (p *callPart) AppendTo(b *log.Builder, i int, now int64) error {
-	rec := p.recs[i]
+	return appendRecord(b, p.recs[i], now)
+}
+
+// appendRecord encodes a record that is appended now.
+func appendRecord(b *log.Builder, rec *Record, now int64) error {
 	if !rec.Time.IsZero() {
 		now = rec.Time.UnixNano()
 	}
