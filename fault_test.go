@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/internal/vfs"
 )
 
@@ -34,6 +35,18 @@ func openFaulty(t *testing.T, dir string) (*Broker, *switched) {
 	return open(t, dir, Options{fs: vfs.NewFault(vfs.OS, s)}), s
 }
 
+// settled waits until the next round of a lone publisher goes straight to its segment: the commit log is idle, and no frame
+// of an earlier round, which may have shared a sync of it, still has to follow.
+func settled(t *testing.T, b *Broker) {
+	t.Helper()
+	for b.store.(*checkpoint.WAL).Busy() {
+		runtime.Gosched()
+	}
+	for _, topic := range b.Topics() {
+		values(t, topic, ReadOptions{}) // a reader has frames written at once
+	}
+}
+
 func TestAFailedSyncFailsThePartitionUntilReopening(t *testing.T) {
 	for name, kind := range map[string]vfs.OpKind{"sync": vfs.OpDatasync, "write": vfs.OpWrite} {
 		t.Run(name, func(t *testing.T) {
@@ -41,6 +54,7 @@ func TestAFailedSyncFailsThePartitionUntilReopening(t *testing.T) {
 			b, faults := openFaulty(t, dir)
 			topic, other := ensure(t, b, "t", TopicConfig{}), ensure(t, b, "other", TopicConfig{})
 			publish(t, topic, "before")
+			settled(t, b)
 			trigger := vfs.FailFrom(1, syscall.EIO, vfs.OpIs(kind))
 			faults.set(trigger)
 			err := topic.Publish(t.Context(), &Record{Value: []byte("lost?")})
@@ -90,6 +104,7 @@ func TestAFullDiskRefusesAndRecovers(t *testing.T) {
 	publish(t, topic, "before")
 	sub := subscribe(t, topic, "g", SubscribeOptions{})
 	poll(t, sub, 1)
+	settled(t, b)
 	faults.set(vfs.FailFrom(1, syscall.ENOSPC, vfs.OpIs(vfs.OpWrite, vfs.OpReserve, vfs.OpCreate)))
 	big := &Record{Value: make([]byte, 500_000)} // more than what is reserved ahead
 	for range 3 {
@@ -141,6 +156,7 @@ func TestACanceledPublishSaysWhatIsTrue(t *testing.T) {
 	b, faults := openFaulty(t, t.TempDir())
 	topic := ensure(t, b, "t", TopicConfig{})
 	publish(t, topic, "before")
+	settled(t, b)
 	inj, held, release := block(vfs.OpDatasync)
 	faults.set(inj)
 
@@ -177,6 +193,7 @@ func TestACallbackThatWouldHaveToWaitIsRefused(t *testing.T) {
 	b := open(t, t.TempDir(), Options{fs: vfs.NewFault(vfs.OS, s), Limits: Limits{MaxQueueDepth: 2}})
 	topic := ensure(t, b, "t", TopicConfig{})
 	publish(t, topic, "before")
+	settled(t, b)
 	done := make(chan error, 1)
 	inj, held, release := block(vfs.OpDatasync)
 	err := topic.PublishAsync(t.Context(), func(*Record, error) {
@@ -213,6 +230,7 @@ func TestShutdownBoundedByItsContextTellsTheWaitersTheTruth(t *testing.T) {
 	}
 	topic := ensure(t, b, "t", TopicConfig{})
 	publish(t, topic, "before")
+	settled(t, b)
 	inj, held, release := block(vfs.OpDatasync)
 	s.set(inj)
 	first, second := make(chan error, 1), make(chan error, 1)

@@ -217,6 +217,7 @@ func TestPublishAsyncWaitsForRoomAsLongAsItsContextAllows(t *testing.T) {
 	b := open(t, t.TempDir(), Options{fs: vfs.NewFault(vfs.OS, s), Limits: Limits{MaxQueueDepth: 2}})
 	topic := ensure(t, b, "t", TopicConfig{})
 	publish(t, topic, "before")
+	settled(t, b)
 	inj, held, release := block(vfs.OpDatasync)
 	s.set(inj)
 	var refused error
