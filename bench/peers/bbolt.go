@@ -11,14 +11,14 @@ import (
 )
 
 // bbolt stores a stream as a bucket with sequential keys (README: "Autoincrementing integer for the bucket"; Bucket.FillPercent: "increase this
-// amount if you know that your write workloads are mostly append-only"). Bulk publishing is a transaction of as many
-// batches as the window allows (README: the wait of an Update "can be minimized by combining multiple updates").
+// amount if you know that your write workloads are mostly append-only"). Bulk publishing is a transaction for several
+// batches (README: the wait of an Update "can be minimized by combining multiple updates").
 // Concurrent publishers use DB.Batch, and MaxBatchSize is their number, so that a full batch begins at once and
 // not after MaxBatchDelay. The free list is a hash map, "faster in almost all circumstances", and not synced
 // (Options.NoFreelistSync). Reading is a cursor. It tells nobody of new entries, so that there is no delivery.
 var bboltSystem = system{
 	Name:  "bbolt",
-	About: "transactions of up to 32 batches in bulk, DB.Batch with MaxBatchSize = publishers; sequential keys, FillPercent 1; a cursor",
+	About: "transactions of 8 batches in bulk, DB.Batch with MaxBatchSize = publishers; sequential keys, FillPercent 1; a cursor over the mapped file, which is not checked",
 	Open:  openBbolt,
 }
 
@@ -91,7 +91,7 @@ func (b *bboltStore) put(tx *bbolt.Tx, stream int, recs ...record) error {
 
 func (b *bboltStore) PublishStream(_ context.Context, next func() []record) error {
 	g := gatherer{next: next}
-	for recs := g.take(window); len(recs) > 0; recs = g.take(window) {
+	for recs := g.take(gathered); len(recs) > 0; recs = g.take(gathered) {
 		if err := b.db.Update(func(tx *bbolt.Tx) error { return b.put(tx, 0, recs...) }); err != nil {
 			return err
 		}

@@ -84,7 +84,7 @@ func (b *braidStore) publishAsync(ctx context.Context, next func() []record) err
 	for i := range window {
 		free <- i
 	}
-	var left [window]atomic.Int32
+	var left [window]int // callbacks of one partition come one at a time
 	var failed atomic.Pointer[error]
 	for failed.Load() == nil {
 		i := <-free // also: the batch before the last window ones is acknowledged
@@ -92,12 +92,13 @@ func (b *braidStore) publishAsync(ctx context.Context, next func() []record) err
 		if len(batch) == 0 {
 			break
 		}
-		left[i].Store(int32(len(batch)))
+		left[i] = len(batch)
 		done := func(_ *braid.Record, err error) {
 			if err != nil {
-				failed.CompareAndSwap(nil, &err)
+				first := err // a copy, so that err itself stays off the heap
+				failed.CompareAndSwap(nil, &first)
 			}
-			if left[i].Add(-1) == 0 {
+			if left[i]--; left[i] == 0 {
 				free <- i
 			}
 		}

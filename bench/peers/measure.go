@@ -31,7 +31,7 @@ type scale struct {
 
 var (
 	fullScale  = scale{Time: time.Second, Bytes: 256 << 20, Records: 1_000_000, Samples: 20_000}
-	quickScale = scale{Time: 150 * time.Millisecond, Bytes: 128 << 20, Records: 100_000, Samples: 3000}
+	quickScale = scale{Time: 120 * time.Millisecond, Bytes: 128 << 20, Records: 100_000, Samples: 3000}
 )
 
 // errCannot says that a store lacks the role that a workload needs.

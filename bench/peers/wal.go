@@ -12,13 +12,13 @@ import (
 	"github.com/tidwall/wal"
 )
 
-// tidwall/wal writes batches (README: "Batch writes"), as large as the window allows, each of which is synced once. It has no
+// tidwall/wal writes batches (README: "Batch writes"), each of which is synced once. It has no
 // group commit: concurrent publishers take turns, a log for each stream. Reading gets the stored bytes without a copy
 // (Options.NoCopy: "an optimization to help minimize allocations"). It tells nobody of new entries, so that
 // there is no delivery.
 var walSystem = system{
 	Name:  "wal",
-	About: "tidwall/wal: WriteBatch of up to 32 batches in bulk; a log for each stream; Read with NoCopy",
+	About: "tidwall/wal: WriteBatch of 8 batches in bulk; a log for each stream; Read with NoCopy, which is not checked; the last 20 MB are in its memory",
 	Open:  openWAL,
 }
 
@@ -69,7 +69,7 @@ func (w *walStore) Close() error {
 func (w *walStore) PublishStream(_ context.Context, next func() []record) error {
 	l := &w.logs[0]
 	g := gatherer{next: next}
-	for recs := g.take(window); len(recs) > 0; recs = g.take(window) {
+	for recs := g.take(gathered); len(recs) > 0; recs = g.take(gathered) {
 		w.batch.Clear()
 		for _, r := range recs {
 			w.buf = appendRecord(w.buf[:0], r)
