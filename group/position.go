@@ -1,20 +1,3 @@
-// Package group keeps what consumer groups know: how far each group has come in
-// each partition.
-//
-// A position is the offset of the next record that the group wants from a
-// partition. It lives in the checkpoint store under a key that this package
-// encodes, so that nothing else needs to know its form:
-//
-//	'g' | topic id (8 bytes, big endian) | group name | 0x00 | partition id (8 bytes, big endian)
-//
-// Group names hold no NUL, so all positions of a topic, and of a group in a topic,
-// are found by scanning a prefix. The value is versioned:
-//
-//	version (1) | offset (8, little endian) | owner epoch (8, little endian)
-//
-// The owner epoch belongs to the member that may commit the position: a hand-over
-// to another member rewrites it, and since every commit expects the revision of the key
-// that its member last saw, a member that has lost the partition cannot move it.
 package group
 
 import (
