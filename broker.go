@@ -29,6 +29,9 @@ type Broker struct {
 
 	// taking is held while the commit locks of several subscriptions are taken.
 	taking sync.Mutex
+	// joining guards groups, and is held while members join and leave and while a group that has none is changed.
+	joining sync.Mutex
+	groups  map[groupKey]*coordinator
 	// changing serialises what changes the set of topics, so that mu is never held during I/O.
 	changing sync.Mutex
 

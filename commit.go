@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/group"
@@ -73,9 +74,22 @@ func (s *Subscription) CommitDelivered(ctx context.Context) error {
 	return s.commitAt(ctx, (*subPartition).delivered)
 }
 
-// commitFinished commits what is finished.
+// commitFinished commits what is finished. What has gone to others meanwhile is left out: they will be delivered it again.
 func (s *Subscription) commitFinished(ctx context.Context) error {
-	return s.commitAt(ctx, func(p *subPartition) int64 { return p.finished })
+	var lost []PartitionID
+	for {
+		err := s.commitAt(ctx, func(p *subPartition) int64 {
+			if slices.Contains(lost, p.part.id) {
+				return 0
+			}
+			return p.finished
+		})
+		var fenced *FencedError
+		if !errors.As(err, &fenced) {
+			return err
+		}
+		lost = append(lost, fenced.Partitions...)
+	}
 }
 
 func (s *Subscription) commitAt(ctx context.Context, position func(*subPartition) int64) error {
@@ -101,29 +115,42 @@ func (s *Subscription) commit(ctx context.Context, want map[*subPartition]int64)
 		s.moved(want, rev)
 		return nil
 	}
-	if lost := s.commitError(err); lost != nil {
+	if lost := s.commitError(err, want); lost != nil {
 		return lost
 	}
 	return fmt.Errorf("commit positions of group %s in %s: %w", s.group, s.t.name, storeError(err))
 }
 
-// stage adds the positions that move forward to a batch, and takes the others out of want. The caller holds committing until it has
-// called committed with the outcome.
+// stage adds the positions that move forward to a batch, and takes the others out of want. Partitions that the subscription has
+// no longer are a FencedError. The caller holds committing until it has called moved, or will not.
 func (s *Subscription) stage(want map[*subPartition]int64, batch *checkpoint.Batch) error {
+	var lost []PartitionID
 	for p, offset := range want {
 		if offset <= p.committed {
 			delete(want, p)
 			continue
 		}
+		if p.gone {
+			lost = append(lost, p.part.id)
+			continue
+		}
 		key := s.key(p.part.id)
-		value, err := group.Position{Offset: offset}.MarshalBinary()
+		value, err := group.Position{Offset: offset, Epoch: p.epoch}.MarshalBinary()
 		if err != nil {
 			return err
 		}
 		batch.Expect(key, p.rev)
 		batch.Put(key, value)
 	}
+	if len(lost) > 0 {
+		return s.fenced(lost)
+	}
 	return nil
+}
+
+func (s *Subscription) fenced(lost []PartitionID) error {
+	slices.Sort(lost)
+	return &FencedError{Topic: s.t.name, Group: s.group, Partitions: lost}
 }
 
 // moved takes note of a commit that has happened.
@@ -136,7 +163,7 @@ func (s *Subscription) moved(want map[*subPartition]int64, rev checkpoint.Revisi
 }
 
 // commitError gives an error of a commit the meaning that it has for this subscription's positions, or nil if it is about something else.
-func (s *Subscription) commitError(err error) error {
+func (s *Subscription) commitError(err error, want map[*subPartition]int64) error {
 	var conflict *checkpoint.ConflictError
 	if !errors.As(err, &conflict) || !bytes.HasPrefix(conflict.Key, group.Prefix(s.t.id, s.group)) {
 		return nil
@@ -148,7 +175,16 @@ func (s *Subscription) commitError(err error) error {
 	if err != nil {
 		return err
 	}
-	return &FencedError{Topic: s.t.name, Group: s.group, Partitions: []PartitionID{PartitionID(id)}}
+	lost := []PartitionID{PartitionID(id)}
+	for p := range want {
+		if p.part.id == lost[0] {
+			continue
+		}
+		if _, rev, err := s.t.b.store.Get(context.Background(), s.key(p.part.id)); err == nil && rev != p.rev {
+			lost = append(lost, p.part.id)
+		}
+	}
+	return s.fenced(lost)
 }
 
 // Seek moves the reading in all partitions; committed positions stay until the next commit, and never move
@@ -212,14 +248,12 @@ func (s *Subscription) move(to func(*subPartition) (int64, error)) error {
 		p.last = -1
 	}
 	s.current = nil
-	select {
-	case s.feed.wake <- struct{}{}: // a Poll that waits may now have something
-	default:
-	}
+	s.feed.nudge() // a Poll that waits may now have something
 	return nil
 }
 
-// Committed returns the group's committed positions: for each partition the offset of the next record wanted.
+// Committed returns the group's committed positions in the partitions that this member has: for each the offset of the next
+// record wanted.
 func (s *Subscription) Committed() map[PartitionID]int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

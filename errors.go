@@ -30,8 +30,12 @@ var (
 	// ErrBusy: another call that excludes this one is under way, or the call would have to
 	// wait where waiting is not allowed (inside a PublishAsync callback).
 	ErrBusy = errors.New("braid: busy")
-	// ErrGroupActive: the group already has a member.
+	// ErrGroupActive: the group has members, and what was asked for needs it to have none.
 	ErrGroupActive = errors.New("braid: group is active")
+	// ErrMemberExists: the group has a member of that name.
+	ErrMemberExists = errors.New("braid: a member of that name is in the group")
+	// ErrNotAssigned: the member does not have that partition.
+	ErrNotAssigned = errors.New("braid: partition is not assigned to this member")
 	// ErrLocked: another broker has the directory open for writing.
 	ErrLocked = errors.New("braid: directory is locked by another broker")
 	// ErrReadOnly: the broker was opened with Options.ReadOnly.

@@ -54,7 +54,7 @@ func Open(dir string, opts Options) (*Broker, error) {
 	}
 	b := &Broker{
 		dir: dir, opts: opts, report: &OpenReport{},
-		topics: map[string]*Topic{}, subs: map[*Subscription]struct{}{},
+		topics: map[string]*Topic{}, subs: map[*Subscription]struct{}{}, groups: map[groupKey]*coordinator{},
 		done: make(chan struct{}),
 	}
 	switch {

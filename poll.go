@@ -2,6 +2,7 @@ package braid
 
 import (
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/braid-go/braid/log"
@@ -9,6 +10,9 @@ import (
 
 // defaultPoll is how many records Poll returns at most if not told otherwise.
 const defaultPoll = 500
+
+// errChanged: what the member has has changed, which is to be followed before anything else.
+var errChanged = errors.New("braid: assignment has changed")
 
 // begin marks a Poll or Records as under way.
 func (s *Subscription) begin(ctx context.Context) error {
@@ -18,6 +22,7 @@ func (s *Subscription) begin(ctx context.Context) error {
 	if !s.polling.CompareAndSwap(false, true) {
 		return ErrBusy
 	}
+	s.progress.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.parts { // asking for more says that what came before is finished
@@ -36,7 +41,8 @@ func (s *Subscription) end() { s.polling.Store(false) }
 // partition's position stays until Seek, and other partitions are delivered by further
 // Polls.
 //
-// Calling Poll says that the records of earlier Polls are finished.
+// Calling Poll says that the records of earlier Polls are finished. It is also in Poll that a member follows its group: it gives partitions up
+// and takes others over, and the callbacks of SubscribeOptions are called.
 func (s *Subscription) Poll(ctx context.Context, max int) ([]*Record, error) {
 	if max <= 0 {
 		max = defaultPoll
@@ -46,14 +52,24 @@ func (s *Subscription) Poll(ctx context.Context, max int) ([]*Record, error) {
 	}
 	defer s.end()
 	for {
+		if err := s.rebalance(ctx); err != nil {
+			return nil, err
+		}
 		recs, err := s.collect(max)
 		if len(recs) > 0 || err != nil {
 			return recs, err
 		}
-		if err := s.feed.wait(ctx); err != nil {
+		if err := s.wait(ctx); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// wait returns nil when there may be something to deliver or to follow. Whoever waits is alive.
+func (s *Subscription) wait(ctx context.Context) error {
+	s.waiting.Store(true)
+	defer s.waiting.Store(false)
+	return s.feed.wait(ctx)
 }
 
 // collect delivers up to max records without waiting.
@@ -112,9 +128,9 @@ func (s *Subscription) deliver(d *log.Record) (*subPartition, error) {
 	if src == nil {
 		return nil, err
 	}
-	p := s.parts[src.index]
-	p.last = d.Offset
-	return p, nil
+	src.sub.last = d.Offset
+	s.progress.Add(1)
+	return src.sub, nil
 }
 
 // Records iterates over the group's records, waiting for more at the end. It ends in one of two ways: the
@@ -140,10 +156,14 @@ func (s *Subscription) Records(ctx context.Context) iter.Seq2[*Record, error] {
 				looked = context.Background()
 			}
 			ok, err := s.step(looked, rec)
+			switch {
+			case err == errChanged:
+				err = s.rebalance(ctx)
+			case !ok && err == nil:
+				err = s.wait(ctx)
+			}
 			if !ok && err == nil {
-				if err = s.feed.wait(ctx); err == nil {
-					continue
-				}
+				continue
 			}
 			if err != nil {
 				yield(nil, err)
@@ -169,6 +189,9 @@ func (s *Subscription) step(ctx context.Context, rec *Record) (bool, error) {
 	}
 	if err := s.check(); err != nil {
 		return false, err
+	}
+	if s.changed.Load() {
+		return false, errChanged
 	}
 	p, err := s.deliver(&s.decoded)
 	if p == nil {

@@ -90,11 +90,14 @@ func (t *Topic) startRead(ctx context.Context, opts ReadOptions) (*feed, error) 
 	if err != nil {
 		return nil, err
 	}
-	f, err := newFeed(t, parts, opts.ReuseBuffers, func(p *topicPartition) (int64, error) {
-		return opts.From.resolve(p.id, p.log)
-	})
-	if err != nil {
-		return nil, err
+	f := newFeed(t)
+	for _, p := range parts {
+		from, err := opts.From.resolve(p.id, p.log)
+		if err != nil {
+			f.close()
+			return nil, logError(t.name, p.id, err)
+		}
+		f.add(newSource(t.name, p, from, opts.ReuseBuffers))
 	}
 	f.onGap = opts.OnGap
 	if !opts.Follow {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/braid-go/braid/log"
@@ -12,18 +13,20 @@ import (
 
 // source reads one partition for a consumer, a frame at a time. Its consumer owns it.
 type source struct {
-	index  int // in its feed
+	sub    *subPartition // whose it is; nil for Read
 	topic  string
 	part   *topicPartition
 	reader *log.Reader
 	frame  *log.Frame // what is being delivered, nil between frames
 	next   int64      // the offset wanted next
 	end    int64      // deliver nothing from here on; -1: follow the visible end
+	paused bool       // deliver nothing
+	cancel func()     // ends the notifying, while the source is in a feed
 }
 
-func newSource(t *Topic, p *topicPartition, from int64, reuse bool) *source {
+func newSource(topic string, p *topicPartition, from int64, reuse bool) *source {
 	return &source{
-		topic: t.name, part: p, next: from, end: -1,
+		topic: topic, part: p, next: from, end: -1,
 		reader: p.log.NewReader(from, log.ReaderOptions{Reuse: reuse}),
 	}
 }
@@ -35,7 +38,7 @@ func (s *source) seek(offset int64) {
 
 // ready reports, cheaply, whether pull or read could give anything but "nothing".
 func (s *source) ready() bool {
-	if s.end >= 0 && s.next >= s.end {
+	if s.paused || s.end >= 0 && s.next >= s.end {
 		return false
 	}
 	return s.frame != nil || s.next != s.part.log.VisibleEnd() || s.part.log.Start() > s.next
@@ -104,34 +107,41 @@ type feed struct {
 	turn    int
 	onGap   func(Gap) bool
 
-	wake    chan struct{} // receives when a partition's visible end has moved
-	cancels []func()
-	closed  <-chan struct{} // ends waiting with ErrClosed; may be nil
+	wake   chan struct{}   // receives when a partition's visible end has moved, and from nudge
+	closed <-chan struct{} // ends waiting with ErrClosed; may be nil
 }
 
-// newFeed reads the partitions from where at says.
-func newFeed(t *Topic, parts []*topicPartition, reuse bool, at func(*topicPartition) (int64, error)) (*feed, error) {
-	f := &feed{t: t, wake: make(chan struct{}, 1)}
-	for _, p := range parts {
-		from, err := at(p)
-		if err != nil {
-			f.close()
-			return nil, logError(t.name, p.id, err)
-		}
-		s := newSource(t, p, from, reuse)
-		s.index = len(f.sources)
-		f.sources = append(f.sources, s)
-		f.cancels = append(f.cancels, p.log.Notify(f.wake))
+func newFeed(t *Topic) *feed { return &feed{t: t, wake: make(chan struct{}, 1)} }
+
+func (f *feed) add(s *source) {
+	s.cancel = s.part.log.Notify(f.wake)
+	f.sources = append(f.sources, s)
+}
+
+func (f *feed) remove(s *source) {
+	i := slices.Index(f.sources, s)
+	if i < 0 {
+		return
 	}
-	return f, nil
+	f.sources = slices.Delete(f.sources, i, i+1)
+	if f.turn > i {
+		f.turn--
+	}
+	s.cancel()
+	s.reader.Close()
 }
 
 func (f *feed) close() {
-	for _, cancel := range f.cancels {
-		cancel()
+	for len(f.sources) > 0 {
+		f.remove(f.sources[len(f.sources)-1])
 	}
-	for _, s := range f.sources {
-		s.reader.Close()
+}
+
+// nudge ends a wait: there may be something to do.
+func (f *feed) nudge() {
+	select {
+	case f.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -139,10 +149,13 @@ func (f *feed) close() {
 // error leaves the position of its partition alone, and the turn goes on to the next.
 func (f *feed) take(d *log.Record) (*source, error) {
 	for range f.sources {
+		if f.turn >= len(f.sources) {
+			f.turn = 0
+		}
 		s := f.sources[f.turn]
 		ok, err := f.takeFrom(s, d)
 		if !ok || s.used() {
-			f.turn = (f.turn + 1) % len(f.sources)
+			f.turn++
 		}
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,11 +17,11 @@ import (
 // SubscribeOptions configures a subscription. The zero value begins at the earliest record and
 // leaves committing to the caller.
 type SubscribeOptions struct {
-	// From is where the group begins in partitions in which it has no position yet. What
+	// From is where the group begins if it has no positions yet. What
 	// it means is found out once and committed, so that "latest" does not move from one start to the
 	// next. Default: the earliest record.
 	From Position
-	// AutoCommit commits, this often and on Close, the records that are finished: those of earlier
+	// AutoCommit commits, this often, when partitions are handed over, and on Close, the records that are finished: those of earlier
 	// Polls, and those whose iteration of Records ended normally. Default 0: only Commit
 	// and CommitDelivered commit.
 	AutoCommit time.Duration
@@ -31,21 +32,93 @@ type SubscribeOptions struct {
 	// makes Poll return the error, again and again until Seek moves the position. It is called inside Poll and
 	// Records and must not call methods of the subscription.
 	OnGap func(Gap) bool
+
+	// OnAssigned is told which partitions the member has got, before it is delivered anything of them.
+	OnAssigned func([]PartitionID)
+	// OnRevoked is told which partitions are about to go to another member. Commits of their records still succeed in it, but not
+	// afterwards. Without AutoCommit it is the moment to commit what is finished; what is not committed the other member is
+	// delivered again.
+	OnRevoked func([]PartitionID)
+	// OnLost is told which partitions have been taken from the member, because it did not come back within RebalanceTimeout or
+	// MaxPollInterval. Commits of their records fail with a [FencedError].
+	OnLost func([]PartitionID)
+	// The three are called inside Poll, Records and Process, which wait for them. They may commit and pause, but
+	// not poll or close.
+
+	// Member is a name for this member that is its own in the group (ErrMemberExists). The partitions of a named member
+	// wait for its return after it has closed, for Absence. Default "": they go to others at once.
+	Member string
+
+	// The members of a group must agree about the following; zero takes what the group has. Another value is an [OptionError].
+
+	// Assignor divides the partitions among the members. Default [group.Sticky]: evenly, and no partition moves that need not.
+	Assignor group.Assignor
+	// MaxPollInterval is how long a member may stay away from Poll, or with one record of Records, before it is taken for
+	// dead and its partitions go to others. It joins again with its next Poll. Default 5 minutes; negative: for ever.
+	MaxPollInterval time.Duration
+	// RebalanceTimeout is how long a partition that is to go to another member waits for its owner's next Poll. Then it is taken. Default 30 s.
+	RebalanceTimeout time.Duration
+	// Absence is how long the partitions of a named member wait for its return. Default 30 s; negative: not at all.
+	Absence time.Duration
 }
 
-// Subscription is a member of a group, reading a topic. At most one call of Poll or ranging over
+const defaultAbsence = 30 * time.Second
+
+func (o SubscribeOptions) withDefaults() SubscribeOptions {
+	if o.Assignor == nil {
+		o.Assignor = group.Sticky{}
+	}
+	o.MaxPollInterval = cmp.Or(o.MaxPollInterval, group.DefaultMaxPollInterval)
+	o.RebalanceTimeout = cmp.Or(o.RebalanceTimeout, group.DefaultRebalanceTimeout)
+	o.Absence = cmp.Or(o.Absence, defaultAbsence)
+	return o
+}
+
+func (o SubscribeOptions) check() error {
+	if o.Member != "" {
+		if err := checkName("member", o.Member); err != nil {
+			return err
+		}
+	}
+	for _, d := range []struct {
+		field string
+		value time.Duration
+		neg   bool
+	}{
+		{"SubscribeOptions.AutoCommit", o.AutoCommit, false},
+		{"SubscribeOptions.MaxPollInterval", o.MaxPollInterval, true},
+		{"SubscribeOptions.RebalanceTimeout", o.RebalanceTimeout, false},
+		{"SubscribeOptions.Absence", o.Absence, true},
+	} {
+		if d.value == 0 || d.neg && d.value < 0 {
+			continue
+		}
+		if err := checkRange(d.field, d.value, time.Millisecond, 24*time.Hour); err != nil {
+			return err
+		}
+	}
+	return o.From.check("SubscribeOptions.From")
+}
+
+// Subscription is a member of a group, reading the topic's partitions that are its share. At most one call of Poll or ranging over
 // Records may be under way at a time (ErrBusy); all other methods are safe to call concurrently.
 type Subscription struct {
 	t     *Topic
 	group string
 	opts  SubscribeOptions
 
-	polling atomic.Bool // a Poll or Records is under way
+	coordinator *coordinator
+	member      group.Member
+
+	polling  atomic.Bool   // a Poll or Records is under way
+	changed  atomic.Bool   // what the coordinator has for it may differ from parts
+	waiting  atomic.Bool   // it waits for records
+	progress atomic.Uint64 // counts what it was delivered, and its calls of Poll
 
 	mu     sync.Mutex // guards what is delivered: feed, parts' fields but rev, and the ones below
 	feed   *feed
-	parts  []*subPartition
-	reused []*Record // with ReuseBuffers, what Poll returned last
+	parts  []*subPartition // by id
+	reused []*Record       // with ReuseBuffers, what Poll returned last
 	// decoded is the record just taken from feed.
 	decoded log.Record
 	// current is the record that the body of a Records loop is working on, if any.
@@ -53,7 +126,7 @@ type Subscription struct {
 	// failed is an error of a background commit that nobody has been told yet.
 	failed error
 
-	committing sync.Mutex // serialises commits; guards the parts' rev; taken before mu
+	committing sync.Mutex // serialises commits; guards the parts' rev, committed and gone for writing; taken before mu
 
 	closing    chan struct{}
 	closeOnce  sync.Once
@@ -61,150 +134,60 @@ type Subscription struct {
 	background sync.WaitGroup
 }
 
-// subPartition is how far a subscription is in one partition.
+// subPartition is a partition that a subscription has, for as long as it has it, and how far it is in it.
 type subPartition struct {
 	*source
+	epoch     uint64 // of the ownership
+	announced bool   // OnAssigned was told; only inside Poll and Records
 	origin    *delivery
 	last      int64 // the last record delivered, -1 if none since the last seek
 	finished  int64 // every record below is finished
 	committed int64 // the group's position
 	rev       checkpoint.Revision
+	gone      bool // the subscription has it no longer
 }
 
 // delivered is the position behind everything delivered, with a gap that follows it.
 func (p *subPartition) delivered() int64 { return p.next }
 
-// Subscribe joins a group as its only member; a second one is ErrGroupActive. Reading goes on at the
-// group's committed positions. ctx bounds this call only. Errors: [NameError],
-// [OptionError], ErrClosed, ErrReadOnly, ErrTopicNotFound, and those of the disk.
+// Subscribe makes a member of a group. The partitions are divided among the members; each goes on reading where the group's committed
+// position is. When members come and go, or stay away, partitions move: see SubscribeOptions.
+// ctx bounds this call only. Errors: [NameError], [OptionError], ErrMemberExists, ErrClosed, ErrReadOnly, ErrTopicNotFound, and those of
+// the disk.
 func (t *Topic) Subscribe(ctx context.Context, groupName string, opts SubscribeOptions) (*Subscription, error) {
 	if err := checkName("group", groupName); err != nil {
 		return nil, err
 	}
-	if opts.AutoCommit != 0 {
-		if err := checkRange("SubscribeOptions.AutoCommit", opts.AutoCommit, time.Millisecond, 24*time.Hour); err != nil {
-			return nil, err
-		}
-	}
-	if err := opts.From.check("SubscribeOptions.From"); err != nil {
+	if err := opts.check(); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	s := &Subscription{t: t, group: groupName, opts: opts, closing: make(chan struct{})}
-	if err := t.b.join(s); err != nil {
+	s := &Subscription{t: t, group: groupName, opts: opts, closing: make(chan struct{}), feed: newFeed(t)}
+	s.feed.onGap, s.feed.closed = opts.OnGap, s.closing
+	if err := t.b.join(ctx, s); err != nil {
 		return nil, fmt.Errorf("subscribe %s to %s: %w", groupName, t.name, err)
 	}
 	if err := s.start(ctx); err != nil {
 		t.b.leave(s)
 		return nil, fmt.Errorf("subscribe %s to %s: %w", groupName, t.name, err)
 	}
+	if opts.AutoCommit > 0 {
+		s.background.Go(s.autoCommit)
+	}
 	return s, nil
 }
 
-// join registers a subscription as its group's member.
-func (b *Broker) join(s *Subscription) error {
-	if err := b.check(); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.closed.Load():
-		return ErrClosed
-	case s.t.deleted.Load():
-		return ErrTopicNotFound
-	}
-	for other := range b.subs {
-		if other.t == s.t && other.group == s.group {
-			return ErrGroupActive
-		}
-	}
-	b.subs[s] = struct{}{}
-	return nil
-}
-
-func (b *Broker) leave(s *Subscription) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.subs, s)
-}
-
-// start loads the group's positions, resolves and commits those it does not have, and opens the readers.
+// start takes over what the member has at once, so that bad positions are found here. Others may still have it back without asking, until the
+// first Poll.
 func (s *Subscription) start(ctx context.Context) error {
-	parts := s.t.table.Load().all
-	positions := make(map[PartitionID]*subPartition, len(parts))
-	var first checkpoint.Batch
-	for _, p := range parts {
-		sp, err := s.load(ctx, p, &first)
-		if err != nil {
-			return err
-		}
-		s.parts = append(s.parts, sp)
-		positions[p.id] = sp
+	epochs := map[PartitionID]uint64{}
+	for _, o := range s.coordinator.view(s, false).Owned {
+		epochs[PartitionID(o.Partition)] = o.Epoch
 	}
-	rev, err := s.commitFirst(ctx, &first)
-	if err != nil {
-		return err
-	}
-	s.feed, err = newFeed(s.t, parts, s.opts.ReuseBuffers, func(p *topicPartition) (int64, error) {
-		return positions[p.id].committed, nil
-	})
-	if err != nil {
-		return err
-	}
-	s.feed.onGap, s.feed.closed = s.opts.OnGap, s.closing
-	for i, p := range s.parts {
-		if p.rev == 0 {
-			p.rev = rev
-		}
-		p.source = s.feed.sources[i]
-		p.origin = &delivery{sub: s, part: p}
-	}
-	if s.opts.AutoCommit > 0 {
-		s.background.Go(s.autoCommit)
-	}
-	return nil
-}
-
-// commitFirst commits the first positions of a group, provided that the topic's layout is what they were
-// made for: a topic that is being deleted gets none.
-func (s *Subscription) commitFirst(ctx context.Context, first *checkpoint.Batch) (checkpoint.Revision, error) {
-	if first.Len() == 0 {
-		return 0, nil
-	}
-	first.Expect(layoutKey(s.t.id), s.t.table.Load().rev)
-	rev, err := s.t.b.store.Commit(ctx, first)
-	if errors.Is(err, checkpoint.ErrConflict) {
-		return 0, fmt.Errorf("%w: %w", ErrTopicNotFound, err)
-	}
-	return rev, storeError(err)
-}
-
-// load reads the group's position in a partition; if there is none it adds the first one to a batch.
-func (s *Subscription) load(ctx context.Context, p *topicPartition, first *checkpoint.Batch) (*subPartition, error) {
-	sp := &subPartition{last: -1}
-	key := s.key(p.id)
-	value, rev, err := s.t.b.store.Get(ctx, key)
-	if err != nil {
-		return nil, storeError(err)
-	}
-	var pos group.Position
-	if rev != 0 {
-		if err := pos.UnmarshalBinary(value); err != nil {
-			return nil, corruptMeta(fmt.Sprintf("position in partition %d", p.id), err)
-		}
-	} else {
-		if pos.Offset, err = s.opts.From.resolve(p.id, p.log); err != nil {
-			return nil, logError(s.t.name, p.id, err)
-		}
-		value, _ = pos.MarshalBinary()
-		first.Expect(key, 0)
-		first.Put(key, value)
-	}
-	sp.committed, sp.finished, sp.rev = pos.Offset, pos.Offset, rev
-	return sp, nil
+	_, err := s.adopt(ctx, epochs)
+	return err
 }
 
 func (s *Subscription) key(id PartitionID) []byte { return group.Key(s.t.id, s.group, uint64(id)) }
@@ -215,7 +198,7 @@ func (s *Subscription) Group() string { return s.group }
 // Topic returns the topic that is read.
 func (s *Subscription) Topic() *Topic { return s.t }
 
-// Close leaves the group. With AutoCommit it first commits what is finished and
+// Close leaves the group: its partitions go to the other members. With AutoCommit it first commits what is finished and
 // returns the error of that. A Poll or Records under way ends with ErrClosed. A second Close
 // returns what the first did.
 func (s *Subscription) Close() error {
@@ -255,11 +238,16 @@ func (s *Subscription) autoCommit() {
 		case <-ticker.C:
 		}
 		if err := s.commitFinished(context.Background()); err != nil {
-			s.mu.Lock()
-			s.failed = err
-			s.mu.Unlock()
+			s.fail(err)
 		}
 	}
+}
+
+// fail keeps the error of a background commit for the next call that can return it.
+func (s *Subscription) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = err
 }
 
 // takeFailure returns the error of a background commit once.

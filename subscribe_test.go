@@ -76,19 +76,6 @@ func TestOneReadingCallAtATime(t *testing.T) {
 	}
 }
 
-func TestSecondMemberIsRefused(t *testing.T) {
-	b := openMemory(t)
-	topic := ensure(t, b, "t", TopicConfig{})
-	sub := subscribe(t, topic, "g", SubscribeOptions{})
-	if _, err := topic.Subscribe(t.Context(), "g", SubscribeOptions{}); !errors.Is(err, ErrGroupActive) {
-		t.Errorf("error %v, want ErrGroupActive", err)
-	}
-	subscribe(t, topic, "other", SubscribeOptions{})
-	subscribe(t, ensure(t, b, "t2", TopicConfig{}), "g", SubscribeOptions{})
-	sub.Close()
-	subscribe(t, topic, "g", SubscribeOptions{})
-}
-
 func TestSubscribeRefusesNonsense(t *testing.T) {
 	topic := ensure(t, openMemory(t), "t", TopicConfig{})
 	for name, tc := range map[string]struct {
@@ -99,6 +86,10 @@ func TestSubscribeRefusesNonsense(t *testing.T) {
 		"empty group":          {"", SubscribeOptions{}, ErrInvalidName},
 		"dot dot":              {"..", SubscribeOptions{}, ErrInvalidName},
 		"negative auto-commit": {"g", SubscribeOptions{AutoCommit: -1}, ErrInvalidOption},
+		"poll interval":        {"g", SubscribeOptions{MaxPollInterval: 1}, ErrInvalidOption},
+		"rebalance timeout":    {"g", SubscribeOptions{RebalanceTimeout: -1}, ErrInvalidOption},
+		"absence":              {"g", SubscribeOptions{Absence: 48 * time.Hour}, ErrInvalidOption},
+		"member name":          {"g", SubscribeOptions{Member: "a/b"}, ErrInvalidName},
 		"negative offset":      {"g", SubscribeOptions{From: FromOffsets(map[PartitionID]int64{1: -1})}, ErrInvalidOption},
 		"time out of range":    {"g", SubscribeOptions{From: FromTime(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC))}, ErrInvalidOption},
 	} {

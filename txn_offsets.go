@@ -54,7 +54,7 @@ func (tx *Txn) stageOffsets(batch *checkpoint.Batch) (release func(checkpoint.Re
 		for _, o := range tx.offsets {
 			if err == nil {
 				o.sub.moved(o.want, rev)
-			} else if lost := o.sub.commitError(err); lost != nil {
+			} else if lost := o.sub.commitError(err, o.want); lost != nil {
 				err = lost
 			}
 			o.sub.committing.Unlock()

@@ -1,0 +1,336 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/braid-go/braid/checkpoint"
+	"github.com/braid-go/braid/group"
+)
+
+// coordinator runs a group that has members. It owns the group's state, tells the members of changes, and minds the time. Members carry
+// out what they are told inside Poll and Records; see rebalance.go.
+//
+// Locks: Broker.joining guards which coordinators there are, and is held while one is made; mu guards a coordinator's fields, is a
+// leaf, and never held during I/O.
+type coordinator struct {
+	t        *Topic
+	name     string
+	settings groupSettings
+
+	mu    sync.Mutex
+	g     *group.Group
+	subs  map[group.Member]*Subscription
+	begun map[uint64]uint64       // partition to the epoch under which its owner has begun to read it
+	seen  map[group.Member]uint64 // how far a member was when the time was minded last
+
+	kick chan struct{} // something may be due earlier
+	stop chan struct{} // closed when the last member is gone
+}
+
+type groupKey struct {
+	topic uint64
+	name  string
+}
+
+// groupSettings are what the members of a group must agree about.
+type groupSettings struct {
+	assignor                           group.Assignor
+	maxPoll, rebalanceTimeout, absence time.Duration
+}
+
+// differs returns the option in which o, that of a further member, contradicts s; zero options contradict nothing.
+func (s groupSettings) differs(o SubscribeOptions) *OptionError {
+	const agree = "the members of the group use %v"
+	switch {
+	case o.Assignor != nil && o.Assignor.Name() != s.assignor.Name():
+		return &OptionError{"SubscribeOptions.Assignor", o.Assignor.Name(), fmt.Sprintf(agree, s.assignor.Name())}
+	case o.MaxPollInterval != 0 && o.MaxPollInterval != s.maxPoll:
+		return &OptionError{"SubscribeOptions.MaxPollInterval", o.MaxPollInterval, fmt.Sprintf(agree, s.maxPoll)}
+	case o.RebalanceTimeout != 0 && o.RebalanceTimeout != s.rebalanceTimeout:
+		return &OptionError{"SubscribeOptions.RebalanceTimeout", o.RebalanceTimeout, fmt.Sprintf(agree, s.rebalanceTimeout)}
+	case o.Absence != 0 && o.Absence != s.absence:
+		return &OptionError{"SubscribeOptions.Absence", o.Absence, fmt.Sprintf(agree, s.absence)}
+	}
+	return nil
+}
+
+// join makes a subscription a member of its group.
+func (b *Broker) join(ctx context.Context, s *Subscription) error {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	if err := b.check(); err != nil {
+		return err
+	}
+	key := groupKey{s.t.id, s.group}
+	c, fresh := b.groups[key], false
+	if c == nil {
+		var err error
+		if c, err = newCoordinator(ctx, s.t, s.group, s.opts); err != nil {
+			return err
+		}
+		fresh = true
+	} else if err := c.settings.differs(s.opts); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed.Load():
+		return ErrClosed
+	case s.t.deleted.Load():
+		return ErrTopicNotFound
+	}
+	if err := c.add(s); err != nil {
+		return err
+	}
+	if fresh {
+		b.groups[key] = c
+		b.background.Go(c.run)
+	}
+	b.subs[s] = struct{}{}
+	return nil
+}
+
+// leave takes a subscription out of its group.
+func (b *Broker) leave(s *Subscription) {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	c := s.coordinator
+	c.change(func(now time.Time) {
+		delete(c.subs, s.member)
+		delete(c.seen, s.member)
+		c.g.Leave(now, s.member)
+	})
+	b.drop(c)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.subs, s)
+}
+
+// drop ends a coordinator that has no members. The caller holds joining.
+func (b *Broker) drop(c *coordinator) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := groupKey{c.t.id, c.name}
+	if len(c.g.Members()) == 0 && b.groups[key] == c {
+		delete(b.groups, key)
+		close(c.stop)
+	}
+}
+
+// newCoordinator makes the coordinator of a group that has no member, and the group's first positions if it has none.
+func newCoordinator(ctx context.Context, t *Topic, name string, opts SubscribeOptions) (*coordinator, error) {
+	opts = opts.withDefaults()
+	c := &coordinator{
+		t: t, name: name,
+		settings: groupSettings{opts.Assignor, opts.MaxPollInterval, opts.RebalanceTimeout, opts.Absence},
+		subs:     map[group.Member]*Subscription{}, begun: map[uint64]uint64{}, seen: map[group.Member]uint64{},
+		kick: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
+	epoch, known, err := c.highestEpoch(ctx)
+	if err == nil && !known {
+		err = c.commitFirst(ctx, opts.From)
+	}
+	if err != nil {
+		return nil, err
+	}
+	cfg := group.Config{Assignor: opts.Assignor, MaxPollInterval: opts.MaxPollInterval, RebalanceTimeout: opts.RebalanceTimeout,
+		Absence: max(0, opts.Absence)}
+	c.g = group.New(cfg, t.table.Load().lineage(), epoch)
+	return c, nil
+}
+
+// lineage is the topic's partitions as a group sees them.
+func (tab *table) lineage() []group.Partition {
+	out := make([]group.Partition, len(tab.all))
+	for i, p := range tab.all {
+		out[i].ID = uint64(p.id)
+	}
+	return out
+}
+
+// highestEpoch returns the highest epoch that is stored for the group, and whether there are positions of it.
+func (c *coordinator) highestEpoch(ctx context.Context) (epoch uint64, known bool, err error) {
+	for e, err := range c.t.b.store.Scan(ctx, group.Prefix(c.t.id, c.name)) {
+		if err != nil {
+			return 0, false, storeError(err)
+		}
+		var pos group.Position
+		if err := pos.UnmarshalBinary(e.Value); err != nil {
+			return 0, false, corruptMeta(fmt.Sprintf("position of group %s", c.name), err)
+		}
+		epoch, known = max(epoch, pos.Epoch), true
+	}
+	return epoch, known, nil
+}
+
+// commitFirst commits where a new group begins, in all partitions in one step, so that what "latest" means is found out once.
+func (c *coordinator) commitFirst(ctx context.Context, from Position) error {
+	tab := c.t.table.Load()
+	var first checkpoint.Batch
+	first.Expect(layoutKey(c.t.id), tab.rev) // a topic that is being deleted gets none
+	for _, p := range tab.all {
+		offset, err := from.resolve(p.id, p.log)
+		if err != nil {
+			return logError(c.t.name, p.id, err)
+		}
+		value, _ := group.Position{Offset: offset}.MarshalBinary()
+		key := group.Key(c.t.id, c.name, uint64(p.id))
+		first.Expect(key, 0)
+		first.Put(key, value)
+	}
+	_, err := c.t.b.store.Commit(ctx, &first)
+	if errors.Is(err, checkpoint.ErrConflict) {
+		return fmt.Errorf("%w: %w", ErrTopicNotFound, err)
+	}
+	return storeError(err)
+}
+
+// add joins a subscription.
+func (c *coordinator) add(s *Subscription) (err error) {
+	c.change(func(now time.Time) {
+		var m group.Member
+		if m, err = c.g.Join(now, s.opts.Member); err != nil {
+			err = fmt.Errorf("%w: %s", ErrMemberExists, s.opts.Member)
+			return
+		}
+		s.coordinator, s.member = c, m
+		c.subs[m] = s
+		c.g.Working(now, m)
+	})
+	return err
+}
+
+// change does something to the group, settles it, and tells the members whom it concerns.
+func (c *coordinator) change(f func(now time.Time)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	f(now)
+	c.g.Settle(now)
+	for changed := c.g.Changed(); len(changed) > 0; changed = c.g.Changed() {
+		for _, m := range changed {
+			c.surrender(m)
+			if s := c.subs[m]; s != nil {
+				s.tell()
+			}
+		}
+	}
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// surrender hands over what a member was asked for and has not begun to read: there is nothing to wait for.
+func (c *coordinator) surrender(m group.Member) {
+	v := c.g.View(m)
+	if len(v.Revoking) == 0 {
+		return
+	}
+	var ids []uint64
+	asked := v.Revoking
+	for _, o := range v.Owned {
+		if len(asked) == 0 || o.Partition != asked[0] {
+			continue
+		}
+		asked = asked[1:]
+		if c.begun[o.Partition] != o.Epoch {
+			ids = append(ids, o.Partition)
+		}
+	}
+	c.g.Release(m, ids...)
+}
+
+// view tells a member what it has. With begin it begins to read what it owns, and is a member again if it was evicted.
+func (c *coordinator) view(s *Subscription, begin bool) group.View {
+	c.mu.Lock()
+	v := c.g.View(s.member)
+	c.mu.Unlock()
+	if !begin {
+		return v
+	}
+	if v.Evicted {
+		c.change(func(now time.Time) { c.g.Rejoin(now, s.member) })
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v = c.g.View(s.member)
+	for _, o := range v.Owned {
+		c.begun[o.Partition] = o.Epoch
+	}
+	return v
+}
+
+// release hands partitions over.
+func (c *coordinator) release(s *Subscription, ids []PartitionID) {
+	raw := make([]uint64, len(ids))
+	for i, id := range ids {
+		raw[i] = uint64(id)
+	}
+	c.change(func(time.Time) { c.g.Release(s.member, raw...) })
+}
+
+// run minds the time until the last member is gone.
+//
+// Members do not report each record, which would cost more than delivering it. They count, and are looked at several times per
+// MaxPollInterval: one that neither waits nor has come further since the interval before is evicted.
+func (c *coordinator) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-c.t.b.done:
+			return
+		case <-c.kick:
+		case <-timer.C:
+			c.tick()
+		}
+		c.mu.Lock()
+		timer.Reset(c.untilNext(time.Now()))
+		c.mu.Unlock()
+	}
+}
+
+// looksPerInterval is how often members are looked at in a MaxPollInterval: one that hangs is evicted after one interval and
+// an eighth at the latest.
+const looksPerInterval = 8
+
+func (c *coordinator) untilNext(now time.Time) time.Duration {
+	next := 24 * time.Hour
+	if c.settings.maxPoll > 0 {
+		next = c.settings.maxPoll / looksPerInterval
+	}
+	if at, ok := c.g.Deadline(); ok {
+		next = min(next, at.Sub(now))
+	}
+	return max(next, 0)
+}
+
+// tick looks at the members and does what is due.
+func (c *coordinator) tick() {
+	b := c.t.b
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	c.change(func(now time.Time) {
+		for m, s := range c.subs {
+			progress, waiting := s.progress.Load(), s.waiting.Load()
+			switch before, known := c.seen[m]; {
+			case waiting:
+				c.g.Waiting(m)
+				delete(c.seen, m)
+			case !known || progress != before:
+				c.g.Working(now, m)
+				c.seen[m] = progress
+			}
+		}
+		c.g.Tick(now)
+	})
+	b.drop(c)
+}
