@@ -37,7 +37,7 @@
 //
 // [Topic.Read] reads without leaving a trace. [Topic.Subscribe] reads as a member of a group, whose
 // positions are committed durably and survive restarts; delivery is at least once: what was delivered but not committed
-// comes again. At present a group has one member.
+// comes again. The members of a group share the partitions. [Topic.Consume] does all of that around a handler.
 //
 // # Damage
 //

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/braid-go/braid"
 )
@@ -218,4 +219,51 @@ func ExampleSubscription_Process() {
 	// not | <nil>
 	// or | <nil>
 	// to || <nil>
+}
+
+// Handlers run side by side; what fails too often goes to the dead letters.
+func ExampleTopic_Consume() {
+	b, err := braid.Open("", braid.Options{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer b.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	jobs, err := b.EnsureTopic(ctx, "jobs", braid.TopicConfig{Partitions: 2})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = jobs.Publish(ctx,
+		&braid.Record{Key: []byte("anna"), Value: []byte("welcome")},
+		&braid.Record{Key: []byte("nobody"), Value: []byte("welcome")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() { // ends the example when the dead letter has come
+		dead, err := b.EnsureTopic(ctx, "jobs.dead", braid.TopicConfig{})
+		if err != nil {
+			log.Fatal(err)
+		}
+		for rec, err := range dead.Read(ctx, braid.ReadOptions{Follow: true}) {
+			if err != nil {
+				log.Fatal(err)
+			}
+			fmt.Printf("dead: %s\n", rec.Key)
+			cancel()
+			break
+		}
+	}()
+	err = jobs.Consume(ctx, "mailer", braid.ConsumeOptions{
+		Concurrency: 8, MaxAttempts: 3, DeadLetter: "jobs.dead", MinBackoff: time.Millisecond,
+		OnError: func(rec *braid.Record, attempts int, err error) {},
+	}, func(ctx context.Context, rec *braid.Record) error {
+		if string(rec.Key) == "nobody" {
+			return errors.New("no such address")
+		}
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// dead: nobody
+	// <nil>
 }

@@ -245,6 +245,24 @@ func (g give) Assign(members []group.Member, _ []int, current []group.Member) []
 	return slices.Repeat([]group.Member{to}, len(current))
 }
 
+// A member that is slow to take a partition over, and has lost it by then, does not fence the one that has it.
+func TestALateTakeOverHarmsNobody(t *testing.T) {
+	topic := ensure(t, openMemory(t), "t", TopicConfig{})
+	publish(t, topic, "x")
+	slow := subscribe(t, topic, "g", SubscribeOptions{})
+	late := map[PartitionID]uint64{1: slow.parts[0].epoch}
+	slow.Close()
+	owner := subscribe(t, topic, "g", SubscribeOptions{})
+	recs := poll(t, owner, 1)
+	slow = subscribe(t, topic, "g", SubscribeOptions{})
+	if parts, err := slow.adopt(t.Context(), late); err != nil || len(parts) > 0 {
+		t.Errorf("took over %d partitions, %v", len(parts), err)
+	}
+	if err := owner.Commit(t.Context(), recs...); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAMemberThatStaysAwayIsEvictedAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broker, err := Open("", Options{InMemory: true})

@@ -59,17 +59,29 @@ func (s *Subscription) Poll(ctx context.Context, max int) ([]*Record, error) {
 		if len(recs) > 0 || err != nil {
 			return recs, err
 		}
-		if err := s.wait(ctx); err != nil {
+		if err := s.wait(ctx, nil); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// wait returns nil when there may be something to deliver or to follow. Whoever waits is alive.
-func (s *Subscription) wait(ctx context.Context) error {
+// wait returns nil when there may be something to deliver or to follow, or when other, which may be nil, receives. Whoever waits is alive.
+func (s *Subscription) wait(ctx context.Context, other <-chan struct{}) error {
 	s.waiting.Store(true)
 	defer s.waiting.Store(false)
-	return s.feed.wait(ctx)
+	return s.feed.wait(ctx, other)
+}
+
+// idle follows the group without taking records, until room receives, something has happened, or ctx ends.
+func (s *Subscription) idle(ctx context.Context, room <-chan struct{}) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	defer s.end()
+	if err := s.rebalance(ctx); err != nil {
+		return err
+	}
+	return s.wait(ctx, room)
 }
 
 // collect delivers up to max records without waiting.
@@ -160,7 +172,7 @@ func (s *Subscription) Records(ctx context.Context) iter.Seq2[*Record, error] {
 			case err == errChanged:
 				err = s.rebalance(ctx)
 			case !ok && err == nil:
-				err = s.wait(ctx)
+				err = s.wait(ctx, nil)
 			}
 			if !ok && err == nil {
 				continue

@@ -53,7 +53,7 @@ func (t *Topic) Read(ctx context.Context, opts ReadOptions) iter.Seq2[*Record, e
 				if !opts.Follow {
 					return
 				}
-				if err = f.wait(ctx); err == nil {
+				if err = f.wait(ctx, nil); err == nil {
 					continue
 				}
 			}

@@ -134,7 +134,7 @@ func (s *Subscription) drop(p *subPartition) {
 }
 
 // adopt takes over partitions: it writes the epoch of the ownership into the stored positions, so that no commit of an owner before
-// succeeds any more, and begins to read at these positions.
+// succeeds any more, and begins to read at these positions. An owner after, whose epoch is higher, is left alone.
 func (s *Subscription) adopt(ctx context.Context, epochs map[PartitionID]uint64) ([]*subPartition, error) {
 	if len(epochs) == 0 {
 		return nil, nil
@@ -183,6 +183,9 @@ func (s *Subscription) fence(ctx context.Context, tab *table, epochs map[Partiti
 			if err := pos.UnmarshalBinary(value); err != nil {
 				return nil, nil, corruptMeta(fmt.Sprintf("position in partition %d", part.id), err)
 			}
+		}
+		if pos.Epoch > epoch {
+			continue // it has gone to another member before we came so far; we shall be told
 		}
 		pos.Epoch = epoch
 		value, _ = pos.MarshalBinary()

@@ -186,8 +186,8 @@ func (f *feed) takeFrom(s *source, d *log.Record) (bool, error) {
 // How often a read-only broker looks for what the writer has added.
 const refreshInterval = 50 * time.Millisecond
 
-// wait returns nil when there may be something to take.
-func (f *feed) wait(ctx context.Context) error {
+// wait returns nil when there may be something to take, or when other, which may be nil, receives.
+func (f *feed) wait(ctx context.Context, other <-chan struct{}) error {
 	var poll <-chan time.Time
 	if f.t.b.opts.ReadOnly {
 		timer := time.NewTimer(refreshInterval)
@@ -196,6 +196,8 @@ func (f *feed) wait(ctx context.Context) error {
 	}
 	select {
 	case <-f.wake:
+		return nil
+	case <-other:
 		return nil
 	case <-poll:
 		return f.refresh()

@@ -1,0 +1,261 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// consumer is a member of Consume.
+//
+// One goroutine, run, polls, follows the group and commits. Concurrency workers handle. Records wait in lanes, one for each key: a lane is with one worker at
+// most, or is ready, or waits for its next attempt. A claim follows the records of a partition from delivery to commit.
+type consumer struct {
+	t      *Topic
+	opts   ConsumeOptions
+	dead   *Topic
+	handle Handler
+	sub    *Subscription
+
+	ctx    context.Context // of the handlers
+	cancel context.CancelFunc
+
+	mu     sync.Mutex // guards the fields below and everything that hangs on them
+	begin  *sync.Cond // ready has grown, or draining has begun
+	ended  *sync.Cond // a handler has returned
+	lanes  map[string]*lane
+	ready  []*lane
+	claims map[*subPartition]*claim
+	held   int // records in claims
+	drains bool
+	room   chan struct{} // receives when held has shrunk
+
+	workers sync.WaitGroup
+}
+
+// lane are the records of one key that wait, in their order; the first may be at work.
+type lane struct {
+	key  string
+	own  bool // of one record without a key; not in lanes
+	work []*task
+}
+
+// task is a record on its way.
+type task struct {
+	rec      *Record
+	claim    *claim
+	attempts int
+	done     bool
+	reason   error // not nil when done: it goes to the dead letters
+}
+
+func newConsumer(ctx context.Context, t *Topic, groupName string, opts ConsumeOptions, dead *Topic, handle Handler) (*consumer, error) {
+	c := &consumer{
+		t: t, opts: opts, dead: dead, handle: handle,
+		lanes: map[string]*lane{}, claims: map[*subPartition]*claim{}, room: make(chan struct{}, 1),
+	}
+	c.begin, c.ended = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
+	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	var err error
+	c.sub, err = t.Subscribe(ctx, groupName, SubscribeOptions{
+		From: opts.From, OnGap: opts.OnGap, OnRevoked: c.revoked, OnLost: c.lost,
+		Assignor: opts.Assignor, MaxPollInterval: opts.MaxPollInterval, RebalanceTimeout: opts.RebalanceTimeout,
+	})
+	if err != nil {
+		c.cancel()
+		return nil, err
+	}
+	return c, nil
+}
+
+// run polls until ctx ends or something fails, then drains.
+func (c *consumer) run(ctx context.Context) error {
+	for range c.opts.Concurrency {
+		c.workers.Go(c.work)
+	}
+	err := c.poll(ctx)
+	if errors.Is(err, ctx.Err()) {
+		err = nil
+	}
+	if late := c.drain(); err == nil {
+		err = late
+	}
+	if last := c.commit(context.Background()); err == nil {
+		err = last
+	}
+	return errors.Join(err, c.sub.Close())
+}
+
+// poll takes records in and commits, until ctx ends or something fails.
+func (c *consumer) poll(ctx context.Context) error {
+	due := time.Now().Add(c.opts.CommitInterval)
+	for {
+		if time.Until(due) <= 0 {
+			if err := c.commit(ctx); err != nil && !errors.Is(err, ErrNoSpace) {
+				return err
+			}
+			due = time.Now().Add(c.opts.CommitInterval)
+		}
+		recs, err := c.next(ctx, due)
+		switch {
+		case err == nil:
+			c.take(recs)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !errors.Is(err, context.DeadlineExceeded): // that is due
+			return err
+		}
+	}
+}
+
+// next returns records, as soon as there is room for some. While there is none it follows the group.
+func (c *consumer) next(ctx context.Context, due time.Time) ([]*Record, error) {
+	c.mu.Lock()
+	room, busy := c.opts.Prefetch-c.held, c.held > 0
+	c.mu.Unlock()
+	if busy { // otherwise there is nothing to commit
+		var done context.CancelFunc
+		ctx, done = context.WithDeadline(ctx, due)
+		defer done()
+	}
+	if room > 0 {
+		return c.sub.Poll(ctx, min(room, defaultPoll))
+	}
+	return nil, c.sub.idle(ctx, c.room)
+}
+
+// take puts records into their lanes.
+func (c *consumer) take(recs []*Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, rec := range recs {
+		part := rec.origin.part
+		cl := c.claims[part]
+		if cl == nil {
+			cl = &claim{part: part}
+			cl.ctx, cl.cancel = context.WithCancel(c.ctx)
+			c.claims[part] = cl
+		}
+		w := &task{rec: rec, claim: cl}
+		cl.tasks = append(cl.tasks, w)
+		c.held++
+		l, waits := (*lane)(nil), false
+		if rec.Key == nil {
+			l = &lane{own: true}
+		} else if l, waits = c.lanes[string(rec.Key)]; !waits {
+			l = &lane{key: string(rec.Key)}
+			c.lanes[l.key] = l
+		}
+		l.work = append(l.work, w)
+		if !waits {
+			c.ready = append(c.ready, l)
+			c.begin.Signal()
+		}
+	}
+}
+
+// work handles the first record of a ready lane, again and again.
+func (c *consumer) work() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		for len(c.ready) == 0 && !c.drains {
+			c.begin.Wait()
+		}
+		if c.drains {
+			return
+		}
+		l := c.ready[0]
+		c.ready = c.ready[1:]
+		if w := l.work[0]; w.claim.stops || !c.attempt(w) {
+			c.leaveLane(l)
+		} else {
+			time.AfterFunc(c.opts.backoff(w.attempts), func() { c.again(l) })
+		}
+	}
+}
+
+// attempt calls the handler once, without mu, and reports whether the record is to be tried again later.
+func (c *consumer) attempt(w *task) (again bool) {
+	w.claim.running++
+	c.mu.Unlock()
+	err := c.try(w)
+	c.mu.Lock()
+	w.claim.running--
+	c.ended.Broadcast()
+	switch {
+	case err == nil:
+		w.done = true
+	case w.claim.ctx.Err() != nil: // that may be why; whoever has the partition next tries again
+	case c.opts.MaxAttempts > 0 && w.attempts >= c.opts.MaxAttempts:
+		w.done, w.reason = true, err
+	case c.drains || w.claim.stops: // no more attempts here
+	default:
+		return true
+	}
+	return false
+}
+
+// again makes a lane ready whose first record has waited.
+func (c *consumer) again(l *lane) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ready = append(c.ready, l)
+	c.begin.Signal()
+}
+
+// leaveLane takes the first record out of a lane. The next one is ready at once.
+func (c *consumer) leaveLane(l *lane) {
+	l.work = l.work[1:]
+	switch {
+	case len(l.work) > 0:
+		c.ready = append(c.ready, l)
+		c.begin.Signal()
+	case !l.own:
+		delete(c.lanes, l.key)
+	}
+}
+
+// try calls the handler and tells of a failure.
+func (c *consumer) try(w *task) (err error) {
+	w.attempts++
+	defer func() {
+		if p := recover(); p != nil {
+			err = &PanicError{Value: p, Stack: debug.Stack()}
+		}
+		switch {
+		case err == nil:
+		case c.opts.OnError != nil:
+			c.opts.OnError(w.rec, w.attempts, err)
+		default:
+			c.t.b.opts.Logger.Warn("a record could not be handled", "topic", c.t.name, "group", c.sub.group,
+				"partition", w.rec.origin.part.part.id, "offset", w.rec.originOffset, "attempts", w.attempts, "error", err)
+		}
+	}()
+	rec := *w.rec // what the handler does to its fields stays there
+	return c.handle(w.claim.ctx, &rec)
+}
+
+// drain lets the running handlers finish and begins nothing new.
+func (c *consumer) drain() error {
+	c.mu.Lock()
+	c.drains = true
+	c.begin.Broadcast()
+	c.mu.Unlock()
+	finished := make(chan struct{})
+	go func() {
+		c.workers.Wait()
+		close(finished)
+	}()
+	timer := time.NewTimer(c.opts.DrainTimeout)
+	defer timer.Stop()
+	defer c.cancel()
+	select {
+	case <-finished:
+		return nil
+	case <-timer.C:
+		return errDrain
+	}
+}
