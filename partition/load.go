@@ -175,10 +175,16 @@ func (m *meter) distance() int {
 type LoadSnapshot struct {
 	Age                 time.Duration // how long it has been measured
 	Short, Medium, Long Rate          // averages over the windows, or over Age if it is shorter
-	keys                []weight      // the sample by hash, one of each
-	keyless             float64       // weight of the sampled records without a key
-	total               float64       // weight of all
-	effective           float64       // the number of equally weighted samples that would be as good
+	samples             []sample
+	second              int64 // of Age
+}
+
+// spread is how a sample is spread over the keys.
+type spread struct {
+	keys      []weight // by hash, one of each
+	keyless   float64  // weight of the sampled records without a key
+	total     float64  // weight of all
+	effective float64  // the number of equally weighted samples that would be as good
 }
 
 type weight struct {
@@ -216,7 +222,7 @@ func (l *Load) Snapshot(now time.Time) LoadSnapshot {
 		seen.pass(second)
 	}
 	s.Short, s.Medium, s.Long = seen.rate(0, ShortWindow), seen.rate(1, MediumWindow), seen.rate(2, LongWindow)
-	s.weigh(seen.samples, seen.second)
+	s.samples, s.second = seen.samples, seen.second
 	return s
 }
 
@@ -229,46 +235,49 @@ func (m *meter) rate(i int, window time.Duration) Rate {
 	return Rate{m.rates[i].Records / part, m.rates[i].Bytes / part}
 }
 
-// weigh sorts a sample and joins what is of the same key.
-func (s *LoadSnapshot) weigh(samples []sample, second int64) {
+// spread weighs the sample by age, sorts it and joins what is of the same key.
+func (s LoadSnapshot) spread() (all spread) {
+	samples := slices.Clone(s.samples)
 	slices.SortFunc(samples, func(a, b sample) int { return cmp.Compare(a.hash, b.hash) })
 	squares := 0.0
 	for _, x := range samples {
-		w := float64(x.weight) * decay(second-x.second, sampleMemory)
-		s.total += w
+		w := float64(x.weight) * decay(s.second-x.second, sampleMemory)
+		all.total += w
 		squares += w * w
-		last := len(s.keys) - 1
+		last := len(all.keys) - 1
 		switch {
 		case !x.keyed:
-			s.keyless += w
-		case last >= 0 && s.keys[last].hash == x.hash:
-			s.keys[last].weight += w
+			all.keyless += w
+		case last >= 0 && all.keys[last].hash == x.hash:
+			all.keys[last].weight += w
 		default:
-			s.keys = append(s.keys, weight{x.hash, w})
+			all.keys = append(all.keys, weight{x.hash, w})
 		}
 	}
 	if squares > 0 {
-		s.effective = s.total * s.total / squares
+		all.effective = all.total * all.total / squares
 	}
+	return all
 }
 
 // Hottest returns the n keys with the largest shares, the largest first; none if the sample is too small to say.
 func (s LoadSnapshot) Hottest(n int) []KeyShare {
-	if s.effective < minSamples || n <= 0 {
+	all := s.spread()
+	if all.effective < minSamples || n <= 0 {
 		return nil
 	}
-	keys := slices.Clone(s.keys)
+	keys := all.keys
 	slices.SortFunc(keys, func(a, b weight) int {
 		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.hash, b.hash))
 	})
 	hot := make([]KeyShare, min(n, len(keys)))
 	for i := range hot {
-		hot[i] = s.share(keys[i])
+		hot[i] = all.share(keys[i])
 	}
 	return hot
 }
 
-func (s LoadSnapshot) share(key weight) KeyShare {
+func (s *spread) share(key weight) KeyShare {
 	return KeyShare{key.hash, key.weight / s.total, min(1, confidence95/math.Sqrt(s.effective))}
 }
 
@@ -287,15 +296,16 @@ func (e *IndivisibleError) Error() string {
 // is as even as it can be; the middle where too little was sampled. Records without a key go to both sides. If
 // one side would have more than 80 % of the load the error is an [*IndivisibleError].
 func (s LoadSnapshot) SplitPoint(r Range) (at uint64, err error) {
-	keys, sum := s.within(r)
+	all := s.spread()
+	keys, sum := all.within(r)
 	if r.Lo >= r.Hi {
 		e := &IndivisibleError{Range: r}
 		if len(keys) > 0 {
-			e.Key = s.share(keys[0])
+			e.Key = all.share(keys[0])
 		}
 		return 0, e
 	}
-	if s.effective < minSamples || s.effective*sum < minSamples*s.total {
+	if all.effective < minSamples || all.effective*sum < minSamples*all.total {
 		return middle(r), nil
 	}
 	best, side, left := -1, sum, 0.0
@@ -309,8 +319,8 @@ func (s LoadSnapshot) SplitPoint(r Range) (at uint64, err error) {
 		}
 		left += k.weight
 	}
-	if side+s.keyless/2 > maxSide*(sum+s.keyless) {
-		return 0, &IndivisibleError{r, s.share(heaviest)}
+	if side+all.keyless/2 > maxSide*(sum+all.keyless) {
+		return 0, &IndivisibleError{r, all.share(heaviest)}
 	}
 	if best < 0 {
 		return middle(r), nil
@@ -322,7 +332,7 @@ func (s LoadSnapshot) SplitPoint(r Range) (at uint64, err error) {
 func middle(r Range) uint64 { return r.Lo + (r.Hi-r.Lo)/2 + 1 }
 
 // within returns the part of the sample that is in a range, and its weight.
-func (s LoadSnapshot) within(r Range) (keys []weight, sum float64) {
+func (s *spread) within(r Range) (keys []weight, sum float64) {
 	from, _ := slices.BinarySearchFunc(s.keys, r.Lo, func(k weight, h uint64) int { return cmp.Compare(k.hash, h) })
 	to := from
 	for to < len(s.keys) && s.keys[to].hash <= r.Hi {

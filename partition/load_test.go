@@ -349,10 +349,18 @@ func BenchmarkLoadSnapshot(b *testing.B) {
 	r := rand.New(rand.NewPCG(1, 2))
 	l := NewLoad(loadEpoch)
 	run(l, 0, 200, 2000, 1, drawn(func() (uint64, bool) { return r.Uint64(), true }))
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := l.Snapshot(after(200)).SplitPoint(whole); err != nil {
-			b.Fatal(err)
+	b.Run("rates", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			l.Snapshot(after(200))
 		}
-	}
+	})
+	b.Run("split-point", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := l.Snapshot(after(200)).SplitPoint(whole); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
