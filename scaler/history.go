@@ -1,0 +1,106 @@
+package scaler
+
+import (
+	"time"
+
+	"github.com/braid-go/braid/partition"
+)
+
+// After a step has failed, the same step on the same object is not tried again for this long, twice as long after each further failure.
+const (
+	firstBackoff = 5 * time.Second
+	maxBackoff   = 5 * time.Minute
+)
+
+// History is what Decide must know of the past. The zero value is that of a topic to which nothing has
+// happened. It is not safe for concurrent use while it is changed.
+type History struct {
+	scaled time.Time // the last split or merge
+	groups map[string]groupHistory
+	failed map[target]failure
+}
+
+type groupHistory struct {
+	resized time.Time
+	quiet   time.Time // since when
+}
+
+// target is what a step was about.
+type target struct {
+	action    Action
+	partition partition.ID
+	neighbor  partition.ID
+	group     string
+}
+
+type failure struct {
+	times int
+	last  time.Time
+	err   string
+}
+
+func (d Decision) target() target { return target{d.Action, d.Partition, d.Neighbor, d.Group} }
+
+// Observe takes in what was measured at a time: how long groups have been quiet. What concerns groups and partitions that are gone is forgotten.
+func (h *History) Observe(s Snapshot, p Policy, now time.Time) {
+	groups := make(map[string]groupHistory, len(s.Groups))
+	for _, g := range s.Groups {
+		was := h.groups[g.Name]
+		switch {
+		case g.Lag*quietPart >= p.MaxLag:
+			was.quiet = time.Time{}
+		case was.quiet.IsZero():
+			was.quiet = now
+		}
+		groups[g.Name] = was
+	}
+	h.groups = groups
+	active := make(map[partition.ID]bool, len(s.Partitions))
+	for _, p := range s.Partitions {
+		active[p.ID] = true
+	}
+	for t := range h.failed {
+		_, known := groups[t.group]
+		if t.action == Resize && !known || t.action != Resize && !active[t.partition] {
+			delete(h.failed, t)
+		}
+	}
+}
+
+// Done takes in the outcome of a step that was carried out.
+func (h *History) Done(d Decision, err error, now time.Time) {
+	if d.Action == None {
+		return
+	}
+	if err != nil {
+		f := h.failed[d.target()]
+		f.times++
+		f.last, f.err = now, err.Error()
+		if h.failed == nil {
+			h.failed = make(map[target]failure)
+		}
+		h.failed[d.target()] = f
+		return
+	}
+	delete(h.failed, d.target())
+	if d.Action != Resize {
+		h.scaled = now
+		return
+	}
+	g := h.groups[d.Group]
+	g.resized, g.quiet = now, now
+	if h.groups == nil {
+		h.groups = make(map[string]groupHistory)
+	}
+	h.groups[d.Group] = g
+}
+
+func (f failure) backoff() time.Duration { return min(firstBackoff<<min(f.times-1, 10), maxBackoff) }
+
+// cooling returns how much of a cooldown is left. A clock that has been set back does not make it longer.
+func cooling(since time.Time, cooldown time.Duration, now time.Time) time.Duration {
+	if since.IsZero() || now.Before(since) && since.Sub(now) > cooldown {
+		return 0
+	}
+	return max(0, min(cooldown, since.Add(cooldown).Sub(now)))
+}

@@ -1,0 +1,143 @@
+package scaler
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Defaults of a [Policy].
+const (
+	DefaultMinPartitions      = 1
+	DefaultMaxPartitions      = 64
+	DefaultTargetRecords      = 100_000
+	DefaultTargetBytes        = 32 << 20
+	DefaultScaleUpThreshold   = 0.9
+	DefaultScaleDownThreshold = 0.3
+	DefaultFastThreshold      = 1.5
+	DefaultSplitCooldown      = 30 * time.Second
+	DefaultMergeCooldown      = time.Minute
+	DefaultMaxDeviceUse       = 0.9
+	DefaultMaxConsumers       = 16
+	DefaultMaxLag             = 10 * time.Second
+	DefaultConsumerCooldown   = 15 * time.Second
+	DefaultQuietWindow        = 5 * time.Minute
+)
+
+// mergeRoom is how much of ScaleUpThreshold two neighbours may have together to be merged: what is left is the dead band's least width.
+const mergeRoom = 0.75
+
+// Policy says what is wanted. The zero value of a field is its default; -1 is unlimited where that is said.
+type Policy struct {
+	MinPartitions int // never fewer; default 1
+	MaxPartitions int // never more; default 64
+
+	// What one partition should carry: records per second (default 100,000) and bytes per second (default 32 MiB);
+	// -1 = that one does not count. Not both can be -1.
+	TargetRecords, TargetBytes float64
+
+	// Shares of the target. 0 < ScaleDownThreshold < ScaleUpThreshold <= FastThreshold.
+	ScaleUpThreshold   float64 // split above it over 1 min; default 0.9
+	ScaleDownThreshold float64 // merge below it over 5 min; default 0.3
+	FastThreshold      float64 // split at once above it over 10 s; default 1.5, or ScaleUpThreshold if that is more
+
+	// How long after a split or merge the next split (default 30 s, fast ones excepted) and the next merge (default 1 min)
+	// may come; -1 = none.
+	SplitCooldown, MergeCooldown time.Duration
+
+	MaxDeviceUse float64 // no split above this use of the device; default 0.9, at most 1
+
+	MaxConsumers     int           // of one group; default 16
+	MaxLag           time.Duration // one more consumer above it; default 10 s
+	ConsumerCooldown time.Duration // between changes of one group; default 15 s; -1 = none
+	QuietWindow      time.Duration // one fewer consumer when the lag was below a tenth of MaxLag for so long; default 5 min
+}
+
+// ErrPolicy reports a policy that means nothing; see [PolicyError].
+var ErrPolicy = errors.New("scaler: invalid policy")
+
+// PolicyError says which field of a policy has an invalid value.
+type PolicyError struct {
+	Field  string
+	Value  any
+	Reason string
+}
+
+func (e *PolicyError) Error() string {
+	return fmt.Sprintf("scaler: invalid policy: %s = %v: %s", e.Field, e.Value, e.Reason)
+}
+
+// Is reports whether target is [ErrPolicy].
+func (e *PolicyError) Is(target error) bool { return target == ErrPolicy }
+
+// Resolve returns the policy with its defaults filled in, or a [*PolicyError]. Resolving twice changes nothing.
+func (p Policy) Resolve() (Policy, error) {
+	orDefault(&p.MinPartitions, DefaultMinPartitions)
+	orDefault(&p.MaxPartitions, max(DefaultMaxPartitions, p.MinPartitions))
+	orDefault(&p.TargetRecords, DefaultTargetRecords)
+	orDefault(&p.TargetBytes, DefaultTargetBytes)
+	orDefault(&p.ScaleUpThreshold, DefaultScaleUpThreshold)
+	orDefault(&p.ScaleDownThreshold, DefaultScaleDownThreshold)
+	orDefault(&p.FastThreshold, max(DefaultFastThreshold, p.ScaleUpThreshold))
+	orDefault(&p.SplitCooldown, DefaultSplitCooldown)
+	orDefault(&p.MergeCooldown, DefaultMergeCooldown)
+	orDefault(&p.MaxDeviceUse, DefaultMaxDeviceUse)
+	orDefault(&p.MaxConsumers, DefaultMaxConsumers)
+	orDefault(&p.MaxLag, DefaultMaxLag)
+	orDefault(&p.ConsumerCooldown, DefaultConsumerCooldown)
+	orDefault(&p.QuietWindow, DefaultQuietWindow)
+	return p, p.check()
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (p *Policy) check() error {
+	positive := func(f float64) bool { return f > 0 && !math.IsInf(f, 1) }
+	for _, c := range []struct {
+		ok     bool
+		field  string
+		value  any
+		reason string
+	}{
+		{p.MinPartitions >= 1, "MinPartitions", p.MinPartitions, "must be at least 1"},
+		{p.MaxPartitions >= p.MinPartitions, "MaxPartitions", p.MaxPartitions, "must be at least MinPartitions"},
+		{positive(p.TargetRecords) || p.TargetRecords == -1, "TargetRecords", p.TargetRecords, "must be positive, or -1 if records do not count"},
+		{positive(p.TargetBytes) || p.TargetBytes == -1, "TargetBytes", p.TargetBytes, "must be positive, or -1 if bytes do not count"},
+		{p.TargetRecords > 0 || p.TargetBytes > 0, "TargetBytes", p.TargetBytes, "must be positive where TargetRecords is -1"},
+		{positive(p.ScaleUpThreshold), "ScaleUpThreshold", p.ScaleUpThreshold, "must be positive"},
+		{positive(p.ScaleDownThreshold) && p.ScaleDownThreshold < p.ScaleUpThreshold, "ScaleDownThreshold", p.ScaleDownThreshold,
+			"must be positive and below ScaleUpThreshold"},
+		{positive(p.FastThreshold) && p.FastThreshold >= p.ScaleUpThreshold, "FastThreshold", p.FastThreshold,
+			"must be at least ScaleUpThreshold"},
+		{p.SplitCooldown >= -1, "SplitCooldown", p.SplitCooldown, "must be positive, or -1 for none"},
+		{p.MergeCooldown >= -1, "MergeCooldown", p.MergeCooldown, "must be positive, or -1 for none"},
+		{p.MaxDeviceUse > 0 && p.MaxDeviceUse <= 1, "MaxDeviceUse", p.MaxDeviceUse, "must be above 0 and at most 1"},
+		{p.MaxConsumers >= 1, "MaxConsumers", p.MaxConsumers, "must be at least 1"},
+		{p.MaxLag > 0, "MaxLag", p.MaxLag, "must be positive"},
+		{p.ConsumerCooldown >= -1, "ConsumerCooldown", p.ConsumerCooldown, "must be positive, or -1 for none"},
+		{p.QuietWindow > 0, "QuietWindow", p.QuietWindow, "must be positive"},
+	} {
+		if !c.ok {
+			return &PolicyError{c.field, c.value, c.reason}
+		}
+	}
+	return nil
+}
+
+// load is a rate as a share of the target.
+func (p *Policy) load(records, bytes float64) float64 {
+	load := 0.0
+	if p.TargetRecords > 0 {
+		load = records / p.TargetRecords
+	}
+	if p.TargetBytes > 0 {
+		load = max(load, bytes/p.TargetBytes)
+	}
+	return load
+}
