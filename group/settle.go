@@ -37,6 +37,8 @@ func (g *Group) Settle(now time.Time) {
 	for _, p := range g.parts {
 		switch {
 		case p.owner == nil || p.asked() == (p.owner != p.target):
+		case p.owner.state == away && p.owner != p.target:
+			g.free(p) // nobody is there to be asked
 		case p.asked():
 			p.revokeBy = time.Time{}
 			g.tell(p.owner)
