@@ -108,7 +108,7 @@ func prepareDir(dir string) (format, error) {
 		return f, err
 	}
 	for _, e := range entries {
-		if e.Name() != lockName {
+		if name := e.Name(); name != lockName && name != formatName+vfs.TempSuffix { // a creation that was cut
 			return f, fmt.Errorf("%w: %s holds %s but no %s: not a data directory, or one that lost it",
 				ErrMissingData, dir, e.Name(), formatName)
 		}

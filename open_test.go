@@ -323,3 +323,18 @@ func TestCloseTwiceAndUseAfterClose(t *testing.T) {
 		t.Errorf("%d topics after Close", n)
 	}
 }
+
+func TestACreationThatWasKilledBeforeItsFirstFileWasWholeBeginsAgain(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, formatName+".tmp"), []byte("braid 1\nid"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, ensure(t, open(t, dir, Options{}), "t", TopicConfig{}), "x")
+	lost := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(lost, formatName+".tmp"), nil, 0o600), os.Mkdir(filepath.Join(lost, partitionsName), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(lost, Options{}); !errors.Is(err, ErrMissingData) {
+		t.Errorf("error %v, want ErrMissingData: there is more than a creation that was cut leaves", err)
+	}
+}

@@ -9,7 +9,7 @@
 //	counter    the group's position         + the counts that include the lines before it
 //
 // So there is no moment at which a line is in the topic but the place is before it, or in the counts but still to be
-// counted. Kill the program while it works and start it again: it goes on, and ends with the counts of a run that nothing
+// counted. Kill the program when you like and start it again: it goes on, and ends with the counts of a run that nothing
 // has disturbed. A further run changes nothing; one after the file has grown counts what is new.
 package main
 

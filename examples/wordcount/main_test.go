@@ -333,3 +333,15 @@ func TestWhatIsNoTextIsRefused(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+func TestKilledWhileItMakesItsDirectoryItGoesOn(t *testing.T) {
+	x := newText(t, 5, 100)
+	for i := range 8 {
+		dir := filepath.Join(t.TempDir(), "data")
+		x.kill(t, dir, 0, 1, time.Duration(i)*time.Millisecond)
+		runProgram(t, "--dir", dir, x.path)
+		if counted := x.check(t, dir); counted != 100 {
+			t.Errorf("killed after %d ms: %d lines counted of 100", i, counted)
+		}
+	}
+}
+
