@@ -154,6 +154,27 @@ func (l *Layout) Lookup(id ID) (Info, bool) {
 	return l.all[i], true
 }
 
+// Replace returns the layout in which partitions are sealed, each at its end, and others have their ranges: two for one in a split, one for two
+// neighbours in a merge. The children's parents are those that are sealed. ErrLayout: that is no layout.
+func (l *Layout) Replace(ends map[ID]int64, children ...Info) (*Layout, error) {
+	infos := slices.Clone(l.all)
+	var parents []ID
+	for i, p := range infos {
+		if end, sealed := ends[p.ID]; sealed && p.State == StateActive {
+			infos[i].State, infos[i].End = StateSealed, end
+			parents = append(parents, p.ID)
+		}
+	}
+	if len(parents) != len(ends) {
+		return nil, fmt.Errorf("%w: of %d partitions to be sealed %d are active", ErrLayout, len(ends), len(parents))
+	}
+	for _, c := range children {
+		c.Parents, c.State = parents, StateActive
+		infos = append(infos, c)
+	}
+	return makeLayout(infos)
+}
+
 const (
 	layoutVersion = 1
 	minInfoSize   = 8 + 8 + 8 + 1 + 8 + 8 + 2

@@ -60,7 +60,7 @@ type Partition struct {
 	// ordering is held by who decides what comes next in the log: to give frames their offsets, or, without the
 	// commit log, until they are durable. writing is held by who writes to the log; ordering comes first.
 	ordering, writing sync.Mutex
-	sealed            bool         // nothing more is sent; guarded by ordering
+	sealed, shut      bool         // nothing more is sent, for now or because it is closed; guarded by ordering
 	pending           pending      // assigned and not yet written
 	txns              atomic.Int32 // transactions that are under way here
 	touched           atomic.Bool  // written to by somebody else than the appender
@@ -68,6 +68,7 @@ type Partition struct {
 	mu     sync.Mutex // guards making and letting go of lanes
 	last   *lane      // the lane made last: the next one's appender waits for its end
 	closed bool
+	moving bool // sealed, or about to be
 
 	callbacks callbacks
 
@@ -152,7 +153,7 @@ func (p *Partition) refused(records int) {
 }
 
 // Enqueue queues a request that was made by this partition's NewRequest, waiting while the queue is full, in order of arrival. After an error it is certainly not stored:
-// ctx's, ErrClosed, ErrFailed, ErrTooLarge, or, inside a callback, ErrWouldBlock.
+// ctx's, ErrClosed, ErrSealed, ErrFailed, ErrTooLarge, or, inside a callback, ErrWouldBlock.
 func (p *Partition) Enqueue(ctx context.Context, r *Request) error {
 	if r.done != nil {
 		if err := p.callbacks.reserve(ctx, p.cfg.Scheduler); err != nil {
@@ -218,10 +219,12 @@ func (p *Partition) offer(ctx context.Context, ln *lane, r *Request) error {
 func (p *Partition) startLane() (*lane, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	switch ln := p.lane.Load(); {
+	case p.closed:
 		return nil, ErrClosed
-	}
-	if ln := p.lane.Load(); ln != nil {
+	case p.moving:
+		return nil, ErrSealed
+	case ln != nil:
 		return ln, nil
 	}
 	q, err := backpressure.NewQueue(p.cfg.Queue, func(r *Request) backpressure.Weight {
@@ -258,7 +261,15 @@ func (p *Partition) ended(ln *lane) {
 // whatever the mode. It must not be called by a callback, for which it would wait for ever.
 func (p *Partition) Flush(ctx context.Context) error {
 	if p.lane.Load() != nil || !p.callbacks.idle() {
-		if err := p.barrier(ctx); err != nil {
+		if err := p.barrier(ctx); errors.Is(err, ErrSealed) {
+			p.mu.Lock()
+			last := p.last
+			p.mu.Unlock()
+			if err := p.drained(ctx, last); err != nil {
+				return err
+			}
+			p.callbacks.wait()
+		} else if err != nil {
 			return err
 		}
 	}
@@ -321,7 +332,7 @@ func (p *Partition) Close(ctx context.Context) error {
 	}
 	p.callbacks.wait()
 	p.ordering.Lock()
-	p.sealed = true
+	p.shut = true
 	p.ordering.Unlock()
 	p.pending.wait() // for transactions
 	p.writing.Lock()

@@ -165,8 +165,10 @@ func (p *Partition) sendable() error {
 	switch err := p.log.Err(); {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrFailed, err)
-	case p.sealed:
+	case p.shut:
 		return ErrClosed
+	case p.sealed:
+		return ErrSealed
 	case p.pending.none() && p.log.DurableEnd() < p.log.AssignedEnd():
 		return errUnsynced
 	}

@@ -344,4 +344,3 @@ func TestKilledWhileItMakesItsDirectoryItGoesOn(t *testing.T) {
 		}
 	}
 }
-

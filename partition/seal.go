@@ -1,0 +1,72 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// ErrSealed: the partition takes nothing more, because others have its range, or are about to have it.
+var ErrSealed = errors.New("partition: sealed")
+
+// Seal has the partition take nothing more: new requests and transactions are refused with ErrSealed. What was accepted before is stored and
+// made durable in the segments, whatever the mode. It returns the end of the log.
+//
+// It may be taken back with Unseal. If ctx ends first, it is, and the error is ctx's; if the partition fails, it is ErrFailed, and the
+// partition stays sealed.
+func (p *Partition) Seal(ctx context.Context) (end int64, err error) {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return 0, ErrClosed
+	}
+	p.moving = true
+	last := p.last
+	p.lane.Store(nil)
+	if last != nil {
+		last.queue.Close()
+	}
+	p.mu.Unlock()
+	if err := p.drained(ctx, last); err != nil {
+		p.setMoving(false)
+		return 0, err
+	}
+	p.ordering.Lock()
+	p.sealed = true // for transactions; those that have their offsets already are waited for
+	p.ordering.Unlock()
+	p.pending.wait()
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.applyHeld()
+	if err := errors.Join(p.log.Sync(), p.log.Mark(), p.log.Release()); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return p.log.VisibleEnd(), nil
+}
+
+// drained waits until the appender of a lane that has been closed is done.
+func (p *Partition) drained(ctx context.Context, ln *lane) error {
+	if ln == nil {
+		return nil
+	}
+	select {
+	case <-ln.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Unseal takes Seal back.
+func (p *Partition) Unseal() {
+	p.ordering.Lock()
+	p.sealed = false
+	p.ordering.Unlock()
+	p.setMoving(false)
+}
+
+func (p *Partition) setMoving(moving bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.moving = moving
+}
