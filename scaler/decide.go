@@ -67,6 +67,9 @@ type Decision struct {
 
 	// HotKey is the heaviest key of a partition that would have been split if its load were not that key.
 	HotKey *partition.KeyShare
+
+	Err  error         // of carrying it out; set by a Loop
+	Took time.Duration // to carry it out; set by a Loop
 }
 
 // quietPart is the part of MaxLag below which a group is quiet: one tenth.

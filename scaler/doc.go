@@ -1,8 +1,8 @@
 // Package scaler decides when a topic's partitions split and merge and how many consumers a group has.
 //
 // [Decide] is a pure function: from what was measured (a [Snapshot]), what is wanted (a [Policy]), what was done before (a [History])
-// and the time, it makes at most one step, and always gives the reason, also for doing nothing. How a step is
-// carried out it does not know.
+// and the time, it makes at most one step, and always gives the reason, also for doing nothing. A [Loop] measures, decides, carries
+// the step out and keeps the last decisions for whoever asks why. How a step is carried out it does not know.
 //
 // # Load
 //
