@@ -37,6 +37,7 @@ func (d *decider) shrink() bool {
 			continue
 		}
 		past := d.h.groups[g.Name]
+		window := d.p.QuietWindow << past.patience
 		why := ""
 		switch {
 		case g.Consumers > d.p.MaxConsumers:
@@ -44,11 +45,11 @@ func (d *decider) shrink() bool {
 		case past.quiet.IsZero() || g.Lag*quietPart >= d.p.MaxLag:
 			continue
 		default:
-			if left := cooling(past.quiet, d.p.QuietWindow, d.now); left > 0 {
-				d.not("no consumer fewer for group %q: quiet for %s of %s", g.Name, seconds(d.p.QuietWindow-left), seconds(d.p.QuietWindow))
+			if left := cooling(past.quiet, window, d.now); left > 0 {
+				d.not("no consumer fewer for group %q: quiet for %s of %s", g.Name, seconds(window-left), seconds(window))
 				continue
 			}
-			why = fmt.Sprintf("was quiet for %s", seconds(d.p.QuietWindow))
+			why = fmt.Sprintf("was quiet for %s", seconds(window))
 		}
 		if left := cooling(past.resized, d.p.ConsumerCooldown, d.now); left > 0 {
 			d.not("no consumer fewer for group %q: cooldown %s left", g.Name, seconds(left))

@@ -12,6 +12,10 @@ const (
 	maxBackoff   = 5 * time.Minute
 )
 
+// A group whose lag grew again after it had lost a consumer needed that consumer. That it is quiet says then
+// only that it has what it needs, so each such try doubles its quiet window, so many times at most.
+const maxPatience = 4
+
 // History is what Decide must know of the past. The zero value is that of a topic to which nothing has
 // happened. It is not safe for concurrent use while it is changed.
 type History struct {
@@ -21,8 +25,11 @@ type History struct {
 }
 
 type groupHistory struct {
-	resized time.Time
-	quiet   time.Time // since when
+	consumers int // when last observed
+	resized   time.Time
+	quiet     time.Time // since when
+	shrunk    bool      // when it was last resized
+	patience  int       // how many times its quiet window is doubled
 }
 
 // target is what a step was about.
@@ -46,6 +53,7 @@ func (h *History) Observe(s Snapshot, p Policy, now time.Time) {
 	groups := make(map[string]groupHistory, len(s.Groups))
 	for _, g := range s.Groups {
 		was := h.groups[g.Name]
+		was.consumers = g.Consumers
 		switch {
 		case g.Lag*quietPart >= p.MaxLag:
 			was.quiet = time.Time{}
@@ -88,7 +96,14 @@ func (h *History) Done(d Decision, err error, now time.Time) {
 		return
 	}
 	g := h.groups[d.Group]
-	g.resized, g.quiet = now, now
+	shrunk := d.Consumers < g.consumers
+	switch {
+	case g.shrunk && shrunk:
+		g.patience = 0
+	case g.shrunk:
+		g.patience = min(g.patience+1, maxPatience)
+	}
+	g.resized, g.quiet, g.shrunk, g.consumers = now, now, shrunk, d.Consumers
 	if h.groups == nil {
 		h.groups = make(map[string]groupHistory)
 	}

@@ -51,7 +51,10 @@ type Policy struct {
 	MaxConsumers     int           // of one group; default 16
 	MaxLag           time.Duration // one more consumer above it; default 10 s
 	ConsumerCooldown time.Duration // between changes of one group; default 15 s; -1 = none
-	QuietWindow      time.Duration // one fewer consumer when the lag was below a tenth of MaxLag for so long; default 5 min
+
+	// One consumer fewer when the lag was below a tenth of MaxLag for so long; default 5 min, at most 30 days. A group that had to get back a consumer
+	// it had lost waits twice as long before it loses one again, up to 16 times.
+	QuietWindow time.Duration
 }
 
 // ErrPolicy reports a policy that means nothing; see [PolicyError].
@@ -121,7 +124,7 @@ func (p *Policy) check() error {
 		{p.MaxConsumers >= 1, "MaxConsumers", p.MaxConsumers, "must be at least 1"},
 		{p.MaxLag > 0, "MaxLag", p.MaxLag, "must be positive"},
 		{p.ConsumerCooldown >= -1, "ConsumerCooldown", p.ConsumerCooldown, "must be positive, or -1 for none"},
-		{p.QuietWindow > 0, "QuietWindow", p.QuietWindow, "must be positive"},
+		{p.QuietWindow > 0 && p.QuietWindow <= 30*24*time.Hour, "QuietWindow", p.QuietWindow, "must be positive and at most 30 days"},
 	} {
 		if !c.ok {
 			return &PolicyError{c.field, c.value, c.reason}
