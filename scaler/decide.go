@@ -272,6 +272,10 @@ func (d *decider) merge() bool {
 		if !d.light(pair) {
 			continue
 		}
+		if burst := d.h.peaks[pair[0].ID].now(d.now) + d.h.peaks[pair[1].ID].now(d.now); burst > mergeRoom*d.p.FastThreshold {
+			d.not("no merge: partitions %d and %d would split again at a burst like the last one: %.0f %% of the target", pair[0].ID, pair[1].ID, 100*burst)
+			continue
+		}
 		if n := len(d.Partitions); n <= d.p.MinPartitions {
 			return d.not("no merge: MinPartitions %d reached", d.p.MinPartitions)
 		}

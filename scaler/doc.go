@@ -25,7 +25,8 @@
 // # Why it does not oscillate
 //
 // A partition splits at 0.9 of the target; its halves, at 0.45, are above the 0.3 at which they would merge. Neighbours merge only if
-// together they have at most three quarters of what would split them, in every window. The stretch between is the dead band: a load that
+// together they have at most three quarters of what would split them, in every window. What they had in a burst counts too, for
+// some quarter of an hour: it must be at most three quarters of what would split them at once. The stretch between is the dead band: a load that
 // moves inside it moves nothing. A load that leaves it on both sides is followed upwards in seconds and downwards in minutes.
 // A group that had to get back a consumer it had lost keeps it for longer each time.
 //

@@ -1,6 +1,7 @@
 package scaler
 
 import (
+	"math"
 	"time"
 
 	"github.com/braid-go/braid/partition"
@@ -22,6 +23,19 @@ type History struct {
 	scaled time.Time // the last split or merge
 	groups map[string]groupHistory
 	failed map[target]failure
+	peaks  map[partition.ID]peak
+}
+
+// peak is the highest load over the short window. It fades, with a time constant of three long windows.
+type peak struct {
+	load float64
+	at   time.Time
+}
+
+const peakMemory = 3 * partition.LongWindow
+
+func (p peak) now(now time.Time) float64 {
+	return p.load * math.Exp(-max(0, now.Sub(p.at).Seconds())/peakMemory.Seconds())
 }
 
 type groupHistory struct {
@@ -48,7 +62,7 @@ type failure struct {
 
 func (d Decision) target() target { return target{d.Action, d.Partition, d.Neighbor, d.Group} }
 
-// Observe takes in what was measured at a time: how long groups have been quiet. What concerns groups and partitions that are gone is forgotten.
+// Observe takes in what was measured at a time: how long groups have been quiet, and the peaks of partitions. What concerns groups and partitions that are gone is forgotten.
 func (h *History) Observe(s Snapshot, p Policy, now time.Time) {
 	groups := make(map[string]groupHistory, len(s.Groups))
 	for _, g := range s.Groups {
@@ -63,13 +77,18 @@ func (h *History) Observe(s Snapshot, p Policy, now time.Time) {
 		groups[g.Name] = was
 	}
 	h.groups = groups
-	active := make(map[partition.ID]bool, len(s.Partitions))
-	for _, p := range s.Partitions {
-		active[p.ID] = true
+	peaks := make(map[partition.ID]peak, len(s.Partitions))
+	for _, part := range s.Partitions {
+		was := h.peaks[part.ID]
+		if load := p.load(part.Load.Short.Records, part.Load.Short.Bytes); part.Load.Age >= partition.ShortWindow && load >= was.now(now) {
+			was = peak{load, now}
+		}
+		peaks[part.ID] = was
 	}
+	h.peaks = peaks
 	for t := range h.failed {
 		_, known := groups[t.group]
-		if t.action == Resize && !known || t.action != Resize && !active[t.partition] {
+		if _, active := peaks[t.partition]; t.action == Resize && !known || t.action != Resize && !active {
 			delete(h.failed, t)
 		}
 	}

@@ -25,7 +25,8 @@ const (
 	DefaultQuietWindow        = 5 * time.Minute
 )
 
-// mergeRoom is how much of ScaleUpThreshold two neighbours may have together to be merged: what is left is the dead band's least width.
+// mergeRoom is how much of ScaleUpThreshold two neighbours may have together to be merged, and in bursts of FastThreshold: what is left
+// is the dead band's least width.
 const mergeRoom = 0.75
 
 // Policy says what is wanted. The zero value of a field is its default; -1 is unlimited where that is said.

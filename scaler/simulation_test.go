@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -53,6 +56,10 @@ var scenarios = []scenario{
 	{name: "flapping in the dead band, 10 min", seconds: 3 * hour, rate: flap(65_000, 87_000, 10*minute), tricky: true, min: 1, max: 1, peak: 1},
 	{name: "one key with 90 %", seconds: hour, rate: step(20_000, 300_000, 10*minute), keys: ninety, changes: []int{10 * minute}, tricky: true,
 		min: 1, max: 1, peak: 1},
+	{name: "recorded bursts", seconds: 2 * hour, rate: recorded("writes.txt", 60_000), tricky: true,
+		min: 1, max: 4, peak: 4, settle: 10 * minute, steps: 3, resizes: 12},
+	{name: "recorded bursts, heavy", seconds: 2 * hour, rate: recorded("writes.txt", 150_000), tricky: true,
+		min: 3, max: 8, peak: 8, settle: 10 * minute, steps: 7, resizes: 12},
 	{name: "a day", seconds: 24 * hour, rate: day, every: 5, changes: []int{0, 12 * hour},
 		min: 1, max: 2, peak: 9, settle: 12 * hour, steps: 16, resizes: 40},
 }
@@ -72,6 +79,25 @@ func ramp(low, high float64, from, to int) func(int) float64 {
 	return func(s int) float64 {
 		return low + (high-low)*min(1, max(0, float64(s-from)/float64(to-from)))
 	}
+}
+
+// recorded repeats a recording, one number a second, at another level. testdata/writes.txt are the write requests per second of a
+// two-core machine on which programs are being compiled and tested: silence with bursts of a second or two.
+func recorded(file string, mean float64) func(int) float64 {
+	var values []float64
+	sum := 0.0
+	data, err := os.ReadFile(filepath.Join("testdata", file))
+	if err != nil {
+		panic(err)
+	}
+	for _, field := range strings.Fields(string(data)) {
+		v, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			panic(err)
+		}
+		values, sum = append(values, v), sum+v
+	}
+	return func(s int) float64 { return values[s%len(values)] * mean * float64(len(values)) / sum }
 }
 
 func flap(a, b float64, period int) func(int) float64 {
