@@ -21,7 +21,7 @@ type scenario struct {
 	seconds  int
 	rate     func(second int) float64 // records/s; the default target of a partition is 100,000
 	keys     func(i int) float64
-	every    int   // seconds between ticks
+	every    int   // seconds between ticks; 2 if it is 0
 	changes  []int // the seconds at which the load changes its direction for good
 	min, max int   // partitions at the end
 	peak     int   // partitions at most, at any time
@@ -41,24 +41,24 @@ var scenarios = []scenario{
 	{name: "steady", seconds: hour, rate: func(int) float64 { return 50_000 }, min: 1, max: 1, peak: 1},
 	{name: "step up", seconds: hour, rate: step(20_000, 500_000, 10*minute), changes: []int{10 * minute},
 		min: 6, max: 8, peak: 8, settle: 3 * minute, steps: 7, resizes: 7},
-	{name: "step up and down", seconds: 2 * hour, rate: pulse(20_000, 500_000, 10*minute, hour), changes: []int{10 * minute, hour},
+	{name: "step up and down", seconds: 2 * hour, every: 5, rate: pulse(20_000, 500_000, 10*minute, hour), changes: []int{10 * minute, hour},
 		min: 1, max: 1, peak: 8, settle: 30 * minute, steps: 14, resizes: 16},
 	{name: "step, skewed keys", seconds: hour, rate: step(20_000, 300_000, 10*minute), keys: zipf, changes: []int{10 * minute}, tricky: true,
 		min: 4, max: 6, peak: 6, settle: 3 * minute, steps: 5, resizes: 6},
-	{name: "ramp of half an hour", seconds: 2 * hour, rate: ramp(10_000, 600_000, 10*minute, 40*minute), changes: []int{10 * minute}, tricky: true,
+	{name: "ramp of half an hour", seconds: 2 * hour, every: 5, rate: ramp(10_000, 600_000, 10*minute, 40*minute), changes: []int{10 * minute}, tricky: true,
 		min: 8, max: 9, peak: 9, settle: 32 * minute, steps: 8, resizes: 8},
 	{name: "spike of 30 s", seconds: hour, rate: pulse(50_000, 400_000, 10*minute, 10*minute+30), changes: []int{10 * minute, 10*minute + 30}, tricky: true,
 		min: 1, max: 1, peak: 5, settle: 20 * minute, steps: 8, resizes: 8},
-	{name: "flapping at the threshold", seconds: 3 * hour, rate: flap(85_000, 95_000, minute), tricky: true,
+	{name: "flapping at the threshold", seconds: 3 * hour, every: 5, rate: flap(85_000, 95_000, minute), tricky: true,
 		min: 2, max: 2, peak: 2, settle: 5 * minute, steps: 1, resizes: 12},
-	{name: "flapping by half, 1 min", seconds: 3 * hour, rate: flap(60_000, 120_000, minute), tricky: true,
+	{name: "flapping by half, 1 min", seconds: 3 * hour, every: 5, rate: flap(60_000, 120_000, minute), tricky: true,
 		min: 2, max: 2, peak: 2, settle: 5 * minute, steps: 1, resizes: 12},
-	{name: "flapping in the dead band, 10 min", seconds: 3 * hour, rate: flap(65_000, 87_000, 10*minute), tricky: true, min: 1, max: 1, peak: 1},
+	{name: "flapping in the dead band, 10 min", seconds: 3 * hour, every: 5, rate: flap(65_000, 87_000, 10*minute), tricky: true, min: 1, max: 1, peak: 1},
 	{name: "one key with 90 %", seconds: hour, rate: step(20_000, 300_000, 10*minute), keys: ninety, changes: []int{10 * minute}, tricky: true,
 		min: 1, max: 1, peak: 1},
-	{name: "recorded bursts", seconds: 2 * hour, rate: recorded("writes.txt", 60_000), tricky: true,
+	{name: "recorded bursts", seconds: 2 * hour, every: 5, rate: recorded("writes.txt", 60_000), tricky: true,
 		min: 1, max: 4, peak: 4, settle: 10 * minute, steps: 3, resizes: 12},
-	{name: "recorded bursts, heavy", seconds: 2 * hour, rate: recorded("writes.txt", 150_000), tricky: true,
+	{name: "recorded bursts, heavy", seconds: 2 * hour, every: 5, rate: recorded("writes.txt", 150_000), tricky: true,
 		min: 3, max: 8, peak: 8, settle: 10 * minute, steps: 7, resizes: 12},
 	{name: "a day", seconds: 24 * hour, rate: day, every: 5, changes: []int{0, 12 * hour},
 		min: 1, max: 2, peak: 9, settle: 12 * hour, steps: 16, resizes: 40},
