@@ -33,18 +33,22 @@ func (l *Log) Assign(b *Builder) {
 	l.next.Store(last.End)
 }
 
-// Announce says that there are durable frames to be applied, and wakes readers. The first of them that looks calls Config.CatchUp, so that nobody who
-// looks sees less than what is durable, and frames that nobody looks at can be applied together.
+// Announce says that there are durable frames to be applied, and wakes readers. Whoever looks before they are applied calls Config.CatchUp, so that nobody
+// sees less than what is durable, and frames that nobody looks at can be applied together.
 func (l *Log) Announce() {
-	l.behind.Store(true)
+	l.announced.Add(1)
 	l.listeners.notify()
 }
 
-// Caught takes an announcement back: what has been announced so far is about to be applied.
-func (l *Log) Caught() { l.behind.Store(false) }
+// Announced counts the calls of Announce.
+func (l *Log) Announced() int64 { return l.announced.Load() }
+
+// Caught says that everything has been applied that was there when Announced gave n. Not before: somebody who looks while it is being applied waits for it, in
+// CatchUp.
+func (l *Log) Caught(n int64) { l.caught.Store(n) }
 
 func (l *Log) catchUp() {
-	if l.behind.Load() {
+	if l.caught.Load() != l.announced.Load() {
 		l.cfg.CatchUp()
 	}
 }

@@ -44,9 +44,9 @@ type Log struct {
 	failure    atomic.Pointer[FailedError]
 	segBytes   atomic.Int64
 
-	behind    atomic.Bool // there is something to be applied
-	listeners listeners
-	age       ageGuard
+	announced, caught atomic.Int64 // what is to be applied; equal when all of it is
+	listeners         listeners
+	age               ageGuard
 }
 
 // mark is a place in the active segment: the offset behind a frame and where that frame ends in the file.

@@ -53,6 +53,14 @@
 // If the journal fails under frames, nobody knows whether it has them. Their partitions fail, since other frames at the
 // same offsets could contradict them; the rest go on, each directly.
 //
+// # Sealing
+//
+// A partition that is split or merged is sealed first: its queue is closed, what was accepted is stored and made durable in the segments, and what comes
+// afterwards gets [ErrSealed], whereupon publishers wait for the new layout and take their requests to the children. So every record that
+// was accepted by the parent is in front of the seal, and every one that was accepted by a child comes after it: consumers that read the parent to its
+// end before they begin with a child see a key's records in their order. The layout that makes the seal durable is committed afterwards; until
+// then Unseal takes it back.
+//
 // # Errors
 //
 // A full disk refuses the requests of the round and nothing else. Any other error of a write or a sync fails the partition

@@ -169,6 +169,36 @@ func TestARoundInTheJournalIsVisibleWhenItIsDurableAndNotBefore(t *testing.T) {
 	}
 }
 
+// Somebody else is about to write it to the segment: a reader waits for that.
+func TestAReaderSeesWhatIsDurableWhileItIsBeingWrittenToTheSegment(t *testing.T) {
+	g := newGate(vfs.OpWrite)
+	h := newHouse(t, vfs.NewFault(vfs.NewMem(), g), log.ModeFsync, newFakeJournal(), 1)
+	defer h.close(t)
+	p := h.parts[0]
+	g.close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.s.Transact(context.Background(), put("k", "v"), []*Output{output(p, "x")})
+		done <- err
+	}()
+	<-g.held // it is durable, and on its way to the segment
+	looked := make(chan int64, 1)
+	go func() { looked <- p.Log().VisibleEnd() }()
+	select {
+	case end := <-looked:
+		t.Errorf("a reader sees the end %d", end)
+		g.open()
+	case <-time.After(10 * time.Millisecond):
+		g.open()
+		if end := <-looked; end != 1 {
+			t.Errorf("a reader sees the end %d, want 1", end)
+		}
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestOnePartitionAloneSyncsItsSegment(t *testing.T) {
 	j := newFakeJournal()
 	h := newHouse(t, vfs.NewMem(), log.ModeFsync, idle{j}, 2)

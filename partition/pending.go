@@ -199,11 +199,12 @@ func (p *Partition) apply() {
 
 // applyHeld is apply with writing held.
 func (p *Partition) applyHeld() {
-	p.log.Caught()
+	n := p.log.Announced()
 	f := p.pending.take()
 	if len(f.frames) > 0 {
 		_ = p.log.Apply(f.data, f.frames)
 	}
+	p.log.Caught(n)
 	p.pending.done(f)
 }
 

@@ -70,3 +70,11 @@ func (p *Partition) setMoving(moving bool) {
 	defer p.mu.Unlock()
 	p.moving = moving
 }
+
+// SetSealed has a partition that was sealed before it was opened take nothing.
+func (p *Partition) SetSealed() {
+	p.ordering.Lock()
+	p.sealed = true
+	p.ordering.Unlock()
+	p.setMoving(true)
+}
