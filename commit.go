@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/braid-go/braid/checkpoint"
@@ -125,6 +126,7 @@ func (s *Subscription) commit(ctx context.Context, want map[*subPartition]int64)
 // no longer are a FencedError. The caller holds committing until it has called moved, or will not.
 func (s *Subscription) stage(want map[*subPartition]int64, batch *checkpoint.Batch) error {
 	var lost []PartitionID
+	s.ancestors(want)
 	for p, offset := range want {
 		if offset <= p.committed {
 			delete(want, p)
@@ -148,6 +150,24 @@ func (s *Subscription) stage(want map[*subPartition]int64, batch *checkpoint.Bat
 	return nil
 }
 
+// ancestors adds the ends of what the partitions in want continue: whoever is done with a record is done with all before it.
+func (s *Subscription) ancestors(want map[*subPartition]int64) {
+	var add func(p *subPartition)
+	add = func(p *subPartition) {
+		for _, parent := range p.parents {
+			if q := parent.sub; !q.finishes() {
+				want[q] = q.end
+				add(q)
+			}
+		}
+	}
+	for p, offset := range maps.Clone(want) {
+		if offset > p.committed {
+			add(p)
+		}
+	}
+}
+
 func (s *Subscription) fenced(lost []PartitionID) error {
 	slices.Sort(lost)
 	return &FencedError{Topic: s.t.name, Group: s.group, Partitions: lost}
@@ -155,10 +175,15 @@ func (s *Subscription) fenced(lost []PartitionID) error {
 
 // moved takes note of a commit that has happened.
 func (s *Subscription) moved(want map[*subPartition]int64, rev checkpoint.Revision) {
+	finished := false
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	for p, offset := range want {
 		p.committed, p.rev = offset, rev
+		finished = finished || p.finishes()
+	}
+	s.mu.Unlock()
+	if finished {
+		s.reportSealed()
 	}
 }
 

@@ -1,9 +1,11 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -68,12 +70,25 @@ func (c *consumer) finished() map[*claim][]*task {
 	limit := c.t.b.opts.Limits.MaxTxnBytes
 	left := limit
 	batch := map[*claim][]*task{}
-	for _, cl := range c.claims {
+	claims := slices.SortedFunc(maps.Values(c.claims), func(a, b *claim) int { return cmp.Compare(a.part.part.id, b.part.part.id) })
+	for _, cl := range claims { // parents come first
+		if c.follows(cl.part, batch) {
+			continue
+		}
 		if done := cl.finished(&left, limit); len(done) > 0 {
 			batch[cl] = done
 		}
 	}
 	return batch
+}
+
+// follows reports whether something is not finished in what a partition continues: then nothing of it can be committed, since that would
+// commit the end of the other.
+func (c *consumer) follows(p *subPartition, batch map[*claim][]*task) bool {
+	return slices.ContainsFunc(p.parents, func(parent *source) bool {
+		cl := c.claims[parent.sub]
+		return cl != nil && len(batch[cl]) < len(cl.tasks) || c.follows(parent.sub, batch)
+	})
 }
 
 // commitBatch moves the positions behind tasks, and publishes the dead letters among them, in one step.

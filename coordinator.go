@@ -9,6 +9,7 @@ import (
 
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/group"
+	"github.com/braid-go/braid/partition"
 )
 
 // coordinator runs a group that has members. It owns the group's state, tells the members of changes, and minds the time. Members carry
@@ -131,16 +132,29 @@ func newCoordinator(ctx context.Context, t *Topic, name string, opts SubscribeOp
 		subs:     map[group.Member]*Subscription{}, begun: map[uint64]uint64{}, seen: map[group.Member]uint64{},
 		kick: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
-	epoch, known, err := c.highestEpoch(ctx)
-	if err == nil && !known {
-		err = c.commitFirst(ctx, opts.From)
+	positions, err := c.positions(ctx)
+	if err == nil && len(positions) == 0 {
+		if err = c.commitFirst(ctx, opts.From); err == nil {
+			positions, err = c.positions(ctx)
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
+	epoch := uint64(0)
+	for _, pos := range positions {
+		epoch = max(epoch, pos.Epoch)
+	}
 	cfg := group.Config{Assignor: opts.Assignor, MaxPollInterval: opts.MaxPollInterval, RebalanceTimeout: opts.RebalanceTimeout,
 		Absence: max(0, opts.Absence)}
-	c.g = group.New(cfg, t.table.Load().lineage(), epoch)
+	tab := t.table.Load()
+	c.g = group.New(cfg, tab.lineage(), epoch)
+	for _, p := range tab.all {
+		info, _ := tab.layout.Lookup(p.id)
+		if info.State == partition.StateSealed && (positions[p.id].Offset >= info.End || p.log.Start() >= info.End) {
+			c.g.Finished(uint64(p.id))
+		}
+	}
 	return c, nil
 }
 
@@ -148,24 +162,50 @@ func newCoordinator(ctx context.Context, t *Topic, name string, opts SubscribeOp
 func (tab *table) lineage() []group.Partition {
 	out := make([]group.Partition, len(tab.all))
 	for i, p := range tab.all {
-		out[i].ID = uint64(p.id)
+		info, _ := tab.layout.Lookup(p.id)
+		out[i] = group.Partition{ID: uint64(p.id), Sealed: info.State == partition.StateSealed}
+		for _, parent := range info.Parents {
+			out[i].Parents = append(out[i].Parents, uint64(parent))
+		}
 	}
 	return out
 }
 
-// highestEpoch returns the highest epoch that is stored for the group, and whether there are positions of it.
-func (c *coordinator) highestEpoch(ctx context.Context) (epoch uint64, known bool, err error) {
+// tellGroups has the groups of a topic take over its new layout.
+func (b *Broker) tellGroups(t *Topic) {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	for key, c := range b.groups {
+		if key.topic != t.id {
+			continue
+		}
+		c.change(func(time.Time) { c.g.SetPartitions(t.table.Load().lineage()) })
+		c.mu.Lock()
+		for _, s := range c.subs {
+			s.tell() // also who has the same as before: it may be sealed now
+		}
+		c.mu.Unlock()
+	}
+}
+
+// positions returns the group's stored positions.
+func (c *coordinator) positions(ctx context.Context) (map[PartitionID]group.Position, error) {
+	out := map[PartitionID]group.Position{}
 	for e, err := range c.t.b.store.Scan(ctx, group.Prefix(c.t.id, c.name)) {
 		if err != nil {
-			return 0, false, storeError(err)
+			return nil, storeError(err)
 		}
 		var pos group.Position
-		if err := pos.UnmarshalBinary(e.Value); err != nil {
-			return 0, false, corruptMeta(fmt.Sprintf("position of group %s", c.name), err)
+		_, _, id, err := group.ParseKey(e.Key)
+		if err == nil {
+			err = pos.UnmarshalBinary(e.Value)
 		}
-		epoch, known = max(epoch, pos.Epoch), true
+		if err != nil {
+			return nil, corruptMeta(fmt.Sprintf("position of group %s", c.name), err)
+		}
+		out[PartitionID(id)] = pos
 	}
-	return epoch, known, nil
+	return out, nil
 }
 
 // commitFirst commits where a new group begins, in all partitions in one step, so that what "latest" means is found out once.

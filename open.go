@@ -167,7 +167,8 @@ func (b *Broker) openTopics(cat *catalog, store *checkpoint.View) error {
 		t := newTopic(b, st.name, st.meta, st.layout, st.rev)
 		byTopic[t] = nil
 		for _, info := range st.layout.All() {
-			j := &openJob{topic: t, info: info, proof: log.Proof{MinNext: st.committed[info.ID], Logged: store.Frames(uint64(info.ID))}}
+			end := max(st.committed[info.ID], info.End) // a sealed partition held as much
+			j := &openJob{topic: t, info: info, proof: log.Proof{MinNext: end, Logged: store.Frames(uint64(info.ID))}}
 			jobs, byTopic[t] = append(jobs, j), append(byTopic[t], j)
 		}
 	}
@@ -218,6 +219,10 @@ type openJob struct {
 
 func (j *openJob) run() (err error) {
 	j.opened, j.report, err = j.topic.openPartition(j.info, j.proof)
+	if err == nil && j.info.State == partition.StateSealed && j.opened.log.VisibleEnd() > j.info.End {
+		j.report.Problems = append(j.report.Problems, fmt.Errorf("%w: there are records up to offset %d behind the end %d at which it was sealed",
+			ErrCorrupt, j.opened.log.VisibleEnd(), j.info.End))
+	}
 	return logError(j.topic.name, j.info.ID, err)
 }
 

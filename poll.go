@@ -141,6 +141,9 @@ func (s *Subscription) deliver(d *log.Record) (*subPartition, error) {
 		return nil, err
 	}
 	src.sub.last = d.Offset
+	if src.reached() {
+		s.changed.Store(true) // the group is to know
+	}
 	s.progress.Add(1)
 	return src.sub, nil
 }

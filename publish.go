@@ -47,34 +47,56 @@ func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
 		return err
 	}
 	for i := range c.parts {
-		p := &c.parts[i]
-		req := p.to.live.NewRequest(p, len(p.recs), p.bytes, nil)
-		if p.err = p.to.live.Enqueue(ctx, req); p.err != nil {
-			req.Release()
-			continue
-		}
-		p.req = req
+		c.parts[i].queue(ctx)
 	}
 	failed := false
 	for i := range c.parts {
-		p := &c.parts[i]
-		if p.req != nil {
-			p.err = p.req.Wait(ctx)
-			if p.err == nil {
-				p.fill(p.req.Base())
-			}
-			p.req.Release()
-			p.req = nil
-		}
-		if p.err != nil {
-			p.err = t.publishError(p.to.id, p.err)
-			failed = true
-		}
+		failed = c.parts[i].wait(ctx) != nil || failed
+	}
+	for _, p := range c.moved {
+		failed = p.wait(ctx) != nil || failed
 	}
 	if failed {
 		return c.err(len(recs))
 	}
 	return nil
+}
+
+// queue queues a part of a Publish.
+func (p *callPart) queue(ctx context.Context) {
+	req := p.to.live.NewRequest(p, len(p.recs), p.bytes, nil)
+	if p.err = p.to.live.Enqueue(ctx, req); p.err == nil {
+		p.req = req
+		return
+	}
+	req.Release()
+	if !errors.Is(p.err, partition.ErrSealed) {
+		return
+	}
+	var parts []*callPart
+	if parts, p.err = p.divideAgain(ctx); p.err != nil {
+		return
+	}
+	p.recs = nil
+	for _, q := range parts {
+		p.c.moved = append(p.c.moved, q)
+		q.queue(ctx)
+	}
+}
+
+// wait waits until a part that has been queued is stored, or is not.
+func (p *callPart) wait(ctx context.Context) error {
+	if p.req != nil {
+		if p.err = p.req.Wait(ctx); p.err == nil {
+			p.fill(p.req.Base())
+		}
+		p.req.Release()
+		p.req = nil
+	}
+	if p.err != nil {
+		p.err = p.c.t.publishError(p.to.id, p.err)
+	}
+	return p.err
 }
 
 // PublishAsync queues records and returns without waiting for the disk. For each of them done is called
@@ -105,30 +127,61 @@ func (t *Topic) PublishAsync(ctx context.Context, done func(*Record, error), rec
 	c.left.Store(int32(len(c.parts)))
 	for i := range c.parts {
 		p := &c.parts[i]
-		req := p.to.live.NewRequest(p, len(p.recs), p.bytes, complete)
-		err := p.to.live.Enqueue(ctx, req)
+		err := p.queueAsync(ctx)
 		if err == nil {
 			continue
 		}
-		req.Release()
-		err = t.publishError(p.to.id, err)
 		if i == 0 {
 			c.free()
 			return err
 		}
-		c.refuse(i, err)
+		rest := make([]*callPart, 0, len(c.parts)-i)
+		for ; i < len(c.parts); i++ {
+			rest = append(rest, &c.parts[i])
+		}
+		c.refuse(rest, err)
 		break
 	}
 	return nil
 }
 
-// refuse calls done for the records of the parts from i on, which could not be queued
-// although earlier ones of the same call were.
-func (c *call) refuse(i int, err error) {
-	rest := c.parts[i:]
+// queueAsync queues a part of a PublishAsync. After an error nothing of it is, and done will not be called for it.
+func (p *callPart) queueAsync(ctx context.Context) error {
+	req := p.to.live.NewRequest(p, len(p.recs), p.bytes, complete)
+	err := p.to.live.Enqueue(ctx, req)
+	if err == nil {
+		return nil
+	}
+	req.Release()
+	if !errors.Is(err, partition.ErrSealed) {
+		return p.c.t.publishError(p.to.id, err)
+	}
+	parts, err := p.divideAgain(ctx)
+	if err != nil {
+		return p.c.t.publishError(p.to.id, err)
+	}
+	more := int32(len(parts) - 1) // they take the place of p
+	p.c.left.Add(more)
+	for i, q := range parts {
+		err := q.queueAsync(ctx)
+		switch {
+		case err == nil:
+		case i == 0:
+			p.c.left.Add(-more)
+			return err
+		default:
+			p.c.refuse(parts[i:], err)
+			return nil
+		}
+	}
+	return nil
+}
+
+// refuse calls done for the records of parts that could not be queued although earlier ones of the same call were.
+func (c *call) refuse(parts []*callPart, err error) {
 	c.t.b.spawn(func() {
-		for i := range rest {
-			rest[i].tell(err)
+		for _, p := range parts {
+			p.tell(err)
 		}
 	})
 }
@@ -198,6 +251,7 @@ type call struct {
 	route []int32   // for the caller's record i, the index of its partition among the active ones
 	count []int32   // for each active partition, how many records it gets; then where they begin
 	parts []callPart
+	moved []*callPart // of Publish: what takes the place of parts whose partition was sealed
 
 	done func(*Record, error) // PublishAsync
 	left atomic.Int32         // parts that have not been completed
@@ -209,7 +263,8 @@ type callPart struct {
 	c     *call
 	to    *topicPartition
 	recs  []*Record
-	first int // index of recs[0] in call.recs
+	first int   // index of recs[0] in call.recs
+	at    []int // or, of a part that takes another's place, the indices of all
 	bytes int64
 	req   *partition.Request
 	err   error
@@ -228,7 +283,7 @@ func newCall(t *Topic, recs []*Record) *call {
 func (c *call) free() {
 	clear(c.recs)
 	clear(c.parts)
-	c.t, c.done = nil, nil
+	c.t, c.done, c.moved = nil, nil, nil
 	c.recs, c.parts = c.recs[:0], c.parts[:0]
 	calls.Put(c)
 }
@@ -401,21 +456,76 @@ func (b *Broker) ack() Ack {
 	return AckWritten
 }
 
+// divideAgain waits for the layout that takes the place of the one in which the part's partition has been sealed, and divides the part by it.
+func (p *callPart) divideAgain(ctx context.Context) ([]*callPart, error) {
+	t := p.c.t
+	var tab *table
+	for tab == nil {
+		now := t.table.Load()
+		if !slices.Contains(now.active, p.to) {
+			tab = now
+			break
+		}
+		if t.moving.Load() == nil && t.table.Load() == now { // it was taken back
+			if err := t.stuckErr(); err != nil {
+				return nil, err
+			}
+			tab = now
+			break
+		}
+		if err := t.settledLayout(ctx); err != nil {
+			return nil, err
+		}
+	}
+	keyless := int(t.turn.Add(1) % uint32(len(tab.active)))
+	var parts []*callPart
+	index := map[int]*callPart{}
+	for i, rec := range p.recs {
+		to := keyless
+		if rec.Key != nil {
+			to = tab.layout.Route(partition.Hash(rec.Key))
+		}
+		q := index[to]
+		if q == nil {
+			q = &callPart{c: p.c, to: tab.active[to]}
+			index[to] = q
+			parts = append(parts, q)
+		}
+		size, _ := checkRecord(rec, math.MaxInt)
+		q.bytes += int64(size)
+		q.recs, q.at = append(q.recs, rec), append(q.at, p.place(i))
+	}
+	return parts, nil
+}
+
+// place returns the index in call.recs of the part's i-th record.
+func (p *callPart) place(i int) int {
+	if p.at != nil {
+		return p.at[i]
+	}
+	return p.first + i
+}
+
 // err makes the error of a Publish of n records of which some are not stored.
 func (c *call) err(n int) error {
-	if n == 1 {
-		return c.parts[0].err
-	}
 	e := &PublishError{Errs: make([]error, n)}
-	for i := range c.parts {
-		p := &c.parts[i]
+	note := func(p *callPart) {
 		for j := range p.recs {
-			at := p.first + j
+			at := p.place(j)
 			if len(c.order) > 0 {
 				at = int(c.order[at])
 			}
 			e.Errs[at] = p.err
 		}
+	}
+	for i := range c.parts {
+		note(&c.parts[i])
+	}
+	for _, p := range c.moved {
+		note(p)
+	}
+	if n == 1 {
+		return e.Errs[0]
 	}
 	return e
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/braid-go/braid/log"
+	"github.com/braid-go/braid/partition"
 )
 
 // ReadOptions configures a Read. The zero value reads everything there is, once.
@@ -86,18 +87,29 @@ func (t *Topic) startRead(ctx context.Context, opts ReadOptions) (*feed, error) 
 	if err := opts.From.check("ReadOptions.From"); err != nil {
 		return nil, err
 	}
-	parts, err := t.choose("ReadOptions.Partitions", opts.Partitions)
+	tab := t.table.Load()
+	parts, err := tab.choose(t.name, "ReadOptions.Partitions", opts.Partitions)
 	if err != nil {
 		return nil, err
 	}
 	f := newFeed(t)
+	f.reuse = opts.ReuseBuffers
+	if opts.Follow && len(opts.Partitions) == 0 {
+		f.tab = tab
+	}
 	for _, p := range parts {
 		from, err := opts.From.resolve(p.id, p.log)
 		if err != nil {
 			f.close()
 			return nil, logError(t.name, p.id, err)
 		}
-		f.add(newSource(t.name, p, from, opts.ReuseBuffers))
+		info, _ := tab.layout.Lookup(p.id)
+		src := newSource(t.name, p, from, opts.ReuseBuffers)
+		src.parents = f.of(info.Parents) // which have smaller ids
+		if info.State == partition.StateSealed {
+			src.end = info.End
+		}
+		f.add(src)
 	}
 	f.onGap = opts.OnGap
 	if !opts.Follow {
@@ -109,8 +121,8 @@ func (t *Topic) startRead(ctx context.Context, opts ReadOptions) (*feed, error) 
 }
 
 // choose returns the partitions of the ids, or all of them for none.
-func (t *Topic) choose(field string, ids []PartitionID) ([]*topicPartition, error) {
-	all := t.table.Load().all
+func (tab *table) choose(topic, field string, ids []PartitionID) ([]*topicPartition, error) {
+	all := tab.all
 	if len(ids) == 0 {
 		return all, nil
 	}
@@ -119,7 +131,7 @@ func (t *Topic) choose(field string, ids []PartitionID) ([]*topicPartition, erro
 		i := slices.IndexFunc(all, func(p *topicPartition) bool { return p.id == id })
 		if i < 0 {
 			return nil, &OptionError{Field: field, Value: id,
-				Reason: fmt.Sprintf("topic %s has no such partition", t.name)}
+				Reason: fmt.Sprintf("topic %s has no such partition", topic)}
 		}
 		out = append(out, all[i])
 	}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/group"
+	"github.com/braid-go/braid/partition"
 )
 
 // tell lets the subscription look at what it has, soon.
@@ -32,6 +34,7 @@ func (s *Subscription) rebalance(ctx context.Context) error {
 
 // follow gives up what the member has no longer, hands over what it was asked for, and takes over what is new.
 func (s *Subscription) follow(ctx context.Context) error {
+	s.reportSealed()
 	v := s.coordinator.view(s, true)
 	owned := map[PartitionID]uint64{}
 	for _, o := range v.Owned {
@@ -42,7 +45,7 @@ func (s *Subscription) follow(ctx context.Context) error {
 		switch _, asked := slices.BinarySearch(v.Revoking, uint64(p.part.id)); {
 		case owned[p.part.id] != p.epoch:
 			s.drop(p)
-			if p.announced {
+			if p.announced && !p.finishes() {
 				lost = append(lost, p.part.id)
 			}
 		case asked:
@@ -200,6 +203,38 @@ func (s *Subscription) fence(ctx context.Context, tab *table, epochs map[Partiti
 	return parts, batch, nil
 }
 
+// reportSealed finds out which partitions have been sealed, and tells the group of which of these the member has been delivered everything, and
+// which are finished.
+func (s *Subscription) reportSealed() {
+	tab := s.t.table.Load()
+	var delivered, finished []uint64
+	s.mu.Lock()
+	for _, p := range s.parts {
+		if info, _ := tab.layout.Lookup(p.part.id); p.end < 0 && info.State == partition.StateSealed {
+			p.end = info.End
+		}
+		switch {
+		case p.finishes():
+			finished = append(finished, uint64(p.part.id))
+		case p.reached() && !p.told:
+			p.told = true
+			delivered = append(delivered, uint64(p.part.id))
+		}
+	}
+	s.mu.Unlock()
+	if len(delivered)+len(finished) == 0 {
+		return
+	}
+	s.coordinator.change(func(time.Time) {
+		for _, id := range delivered {
+			s.coordinator.g.Delivered(s.member, id)
+		}
+		for _, id := range finished {
+			s.coordinator.g.Finished(id)
+		}
+	})
+}
+
 // take begins to read partitions that have been taken over.
 func (s *Subscription) take(parts []*subPartition, rev checkpoint.Revision) error {
 	s.mu.Lock()
@@ -210,6 +245,15 @@ func (s *Subscription) take(parts []*subPartition, rev checkpoint.Revision) erro
 	for _, p := range parts {
 		p.rev = rev
 		s.feed.add(p.source)
+	}
+	tab := s.t.table.Load()
+	for _, p := range parts {
+		info, _ := tab.layout.Lookup(p.part.id)
+		p.parents = s.feed.of(info.Parents) // those that are not here are finished
+		if info.State == partition.StateSealed {
+			p.end = info.End
+			s.changed.Store(true)
+		}
 	}
 	s.parts = append(s.parts, parts...)
 	slices.SortFunc(s.parts, func(a, b *subPartition) int { return int(min(1, max(-1, int64(a.part.id)-int64(b.part.id)))) })

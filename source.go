@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/braid-go/braid/log"
+	"github.com/braid-go/braid/partition"
 )
 
 // source reads one partition for a consumer, a frame at a time. Its consumer owns it.
@@ -21,7 +22,9 @@ type source struct {
 	next   int64      // the offset wanted next
 	end    int64      // deliver nothing from here on; -1: follow the visible end
 	paused bool       // deliver nothing
-	cancel func()     // ends the notifying, while the source is in a feed
+	// parents are the sources of what this partition continues, in the same feed: they are read to their ends first.
+	parents []*source
+	cancel  func() // ends the notifying, while the source is in a feed
 }
 
 func newSource(topic string, p *topicPartition, from int64, reuse bool) *source {
@@ -38,11 +41,14 @@ func (s *source) seek(offset int64) {
 
 // ready reports, cheaply, whether pull or read could give anything but "nothing".
 func (s *source) ready() bool {
-	if s.paused || s.end >= 0 && s.next >= s.end {
+	if s.paused || s.reached() || slices.ContainsFunc(s.parents, func(p *source) bool { return !p.reached() }) {
 		return false
 	}
 	return s.frame != nil || s.next != s.part.log.VisibleEnd() || s.part.log.Start() > s.next
 }
+
+// reached reports whether everything up to the end has been delivered.
+func (s *source) reached() bool { return s.end >= 0 && s.next >= s.end }
 
 // used reports whether the last record of a frame was just delivered.
 func (s *source) used() bool { return s.frame != nil && s.next >= s.frame.End() }
@@ -50,7 +56,7 @@ func (s *source) used() bool { return s.frame != nil && s.next >= s.frame.End() 
 // read decodes the next record. It returns false at the end of what is visible.
 func (s *source) read(d *log.Record) (bool, error) {
 	for {
-		if s.end >= 0 && s.next >= s.end {
+		if s.reached() {
 			return false, nil
 		}
 		if s.frame == nil {
@@ -106,6 +112,8 @@ type feed struct {
 	sources []*source
 	turn    int
 	onGap   func(Gap) bool
+	tab     *table // of Read that follows all partitions: the layout that it has
+	reuse   bool
 
 	wake   chan struct{}   // receives when a partition's visible end has moved, and from nudge
 	closed <-chan struct{} // ends waiting with ErrClosed; may be nil
@@ -194,9 +202,15 @@ func (f *feed) wait(ctx context.Context, other <-chan struct{}) error {
 		defer timer.Stop()
 		poll = timer.C
 	}
+	var replaced <-chan struct{}
+	if f.tab != nil {
+		replaced = f.tab.replaced
+	}
 	select {
 	case <-f.wake:
 		return nil
+	case <-replaced:
+		return f.grow()
 	case <-other:
 		return nil
 	case <-poll:
@@ -210,6 +224,35 @@ func (f *feed) wait(ctx context.Context, other <-chan struct{}) error {
 	case <-f.t.gone:
 		return fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, f.t.name)
 	}
+}
+
+// grow takes over a new layout: partitions have been sealed, and others continue them.
+func (f *feed) grow() error {
+	f.tab = f.t.table.Load()
+	for _, p := range f.tab.all {
+		info, _ := f.tab.layout.Lookup(p.id)
+		i := slices.IndexFunc(f.sources, func(s *source) bool { return s.part == p })
+		if i < 0 {
+			i = len(f.sources)
+			f.add(newSource(f.t.name, p, info.First, f.reuse))
+			f.sources[i].parents = f.of(info.Parents)
+		}
+		if s := f.sources[i]; info.State == partition.StateSealed {
+			s.end = info.End
+		}
+	}
+	return nil
+}
+
+// of returns the sources of partitions.
+func (f *feed) of(ids []PartitionID) []*source {
+	var out []*source
+	for _, s := range f.sources {
+		if slices.Contains(ids, s.part.id) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // refresh looks for what the writer of a directory opened read-only has added.

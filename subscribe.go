@@ -145,7 +145,11 @@ type subPartition struct {
 	committed int64 // the group's position
 	rev       checkpoint.Revision
 	gone      bool // the subscription has it no longer
+	told      bool // the group knows that all of it, up to the seal, was delivered
 }
+
+// finishes: the position is at the end at which the partition was sealed. The caller holds mu or committing.
+func (p *subPartition) finishes() bool { return p.end >= 0 && p.committed >= p.end }
 
 // delivered is the position behind everything delivered, with a gap that follows it.
 func (p *subPartition) delivered() int64 { return p.next }

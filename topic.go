@@ -29,7 +29,9 @@ type Topic struct {
 	table   atomic.Pointer[table]
 	turn    atomic.Uint32 // whose turn it is for records without a key
 	deleted atomic.Bool
-	gone    chan struct{} // closed when the topic is deleted
+	gone    chan struct{}          // closed when the topic is deleted
+	moving  atomic.Pointer[moving] // a change of the layout that is under way
+	stuck   atomic.Pointer[error]  // nobody knows whether the layout has changed
 }
 
 // table is a layout with its open partitions. It is immutable.
@@ -38,6 +40,8 @@ type table struct {
 	rev    checkpoint.Revision // of the layout in the store
 	active []*topicPartition   // as layout.Active
 	all    []*topicPartition   // by id, sealed ancestors included
+	// replaced is closed when another table has taken this one's place.
+	replaced chan struct{}
 }
 
 // topicPartition is an open partition: of a writable broker a live one, of a read-only
@@ -66,7 +70,7 @@ func newTopic(b *Broker, name string, meta topicMeta, layout *partition.Layout, 
 
 // setPartitions publishes a layout with the partitions that are open.
 func (t *Topic) setPartitions(layout *partition.Layout, rev checkpoint.Revision, all []*topicPartition) {
-	tab := &table{layout: layout, rev: rev, all: all}
+	tab := &table{layout: layout, rev: rev, all: all, replaced: make(chan struct{})}
 	for _, info := range layout.Active() {
 		i := slices.IndexFunc(all, func(p *topicPartition) bool { return p.id == info.ID })
 		if i < 0 {
@@ -74,7 +78,9 @@ func (t *Topic) setPartitions(layout *partition.Layout, rev checkpoint.Revision,
 		}
 		tab.active = append(tab.active, all[i])
 	}
-	t.table.Store(tab)
+	if before := t.table.Swap(tab); before != nil {
+		close(before.replaced)
+	}
 }
 
 // Name returns the topic's name.
@@ -89,8 +95,12 @@ func (t *Topic) Created() time.Time { return t.created }
 // PartitionInfo describes a partition at one moment.
 type PartitionInfo struct {
 	ID PartitionID
-	// KeyRange is the part of the space of key hashes that the partition holds.
+	// KeyRange is the part of the space of key hashes that the partition holds, or held before it was sealed.
 	KeyRange partition.Range
+	// Sealed: it was split or merged, and takes no more records.
+	Sealed bool
+	// Parents are the partitions that it continues.
+	Parents []PartitionID
 	// Start is the oldest offset kept, End the offset behind the last visible record.
 	Start, End int64
 	// Bytes is the size of the partition's files, Segments their number.
@@ -107,7 +117,7 @@ func (t *Topic) Partitions() []PartitionInfo {
 	for _, p := range tab.all {
 		info, _ := tab.layout.Lookup(p.id)
 		out = append(out, PartitionInfo{
-			ID: p.id, KeyRange: info.Range,
+			ID: p.id, KeyRange: info.Range, Sealed: info.State == partition.StateSealed, Parents: slices.Clone(info.Parents),
 			Start: p.log.Start(), End: p.log.VisibleEnd(),
 			Bytes: p.log.Size(), Segments: len(p.log.Segments()),
 			Err: logError(t.name, p.id, p.log.Err()),
@@ -153,6 +163,9 @@ func (t *Topic) openPartition(info partition.Info, proof log.Proof) (*topicParti
 	p, report, err := partition.Open(t.partitionConfig(info.ID), &birth, proof)
 	if err != nil {
 		return nil, nil, err
+	}
+	if info.State == partition.StateSealed {
+		p.SetSealed()
 	}
 	return &topicPartition{id: info.ID, log: p.Log(), live: p}, report, nil
 }

@@ -182,6 +182,11 @@ func (tx *Txn) Commit(ctx context.Context) error {
 		if again := errors.Is(err, errMoved); !again {
 			return err
 		}
+		for _, t := range tx.topics {
+			if err := t.settledLayout(ctx); err != nil {
+				return fmt.Errorf("commit transaction: %w", err)
+			}
+		}
 	}
 }
 
@@ -317,6 +322,8 @@ func (tx *Txn) explain(err error) error {
 		}
 	}
 	switch {
+	case errors.Is(err, partition.ErrSealed):
+		return errMoved
 	case errors.Is(err, partition.ErrFailed):
 		return fmt.Errorf("commit transaction: %w: %w", ErrPartitionFailed, err)
 	case errors.Is(err, partition.ErrClosed):

@@ -159,7 +159,7 @@ func (b *Broker) Dump(ctx context.Context, topic string, opts DumpOptions) iter.
 			yield(nil, err)
 			return
 		}
-		parts, err := t.choose("DumpOptions.Partitions", opts.Partitions)
+		parts, err := t.table.Load().choose(t.name, "DumpOptions.Partitions", opts.Partitions)
 		if err != nil {
 			yield(nil, err)
 			return

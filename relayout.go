@@ -1,0 +1,238 @@
+package braid
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/braid-go/braid/checkpoint"
+	"github.com/braid-go/braid/partition"
+)
+
+// Split divides a partition's range of key hashes in the middle between two new partitions, while records are published and consumed. It returns
+// their ids.
+//
+// What was published before is in the old partition, which takes no more, and what is published after it in the new ones: consumers read a
+// key's old partition to its end before its new one, so its records keep their order. Publishers wait for a moment, without an error. The layout changes in
+// one durable step: a crash leaves the old one or the new one.
+//
+// Errors, all "nothing has changed": [OptionError] for a partition that is not one of the topic's active ones or whose range is a single hash, ErrLimit
+// beyond Limits.MaxPartitions, ctx's, ErrPartitionFailed, ErrNoSpace, ErrTopicNotFound, ErrClosed, ErrReadOnly. After ErrOutcomeUnknown the disk has failed
+// under the change; the partition takes no records until the broker has been reopened.
+func (t *Topic) Split(ctx context.Context, id PartitionID) ([]PartitionID, error) {
+	children, err := t.change(ctx, "split", func(tab *table) (change, error) {
+		info, err := tab.activeInfo(id)
+		if err != nil {
+			return change{}, err
+		}
+		lo, hi := info.Range.Lo, info.Range.Hi
+		if lo == hi {
+			return change{}, &OptionError{"partition", id, "holds a single hash and cannot be divided"}
+		}
+		at := lo + (hi-lo)/2
+		return change{[]PartitionID{id}, []partition.Range{{Lo: lo, Hi: at}, {Lo: at + 1, Hi: hi}}}, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("split partition %d of %s: %w", id, t.name, err)
+	}
+	return children, nil
+}
+
+// Merge has one new partition take the ranges of two neighbours. It returns its id. Everything else is as for Split.
+func (t *Topic) Merge(ctx context.Context, a, b PartitionID) (PartitionID, error) {
+	children, err := t.change(ctx, "merge", func(tab *table) (change, error) {
+		x, err := tab.activeInfo(a)
+		if err != nil {
+			return change{}, err
+		}
+		y, err := tab.activeInfo(b)
+		if err != nil {
+			return change{}, err
+		}
+		if y.Range.Lo < x.Range.Lo {
+			x, y = y, x
+		}
+		if a == b || x.Range.Hi+1 != y.Range.Lo {
+			return change{}, &OptionError{"partition", b, fmt.Sprintf("is not a neighbour of %d", a)}
+		}
+		return change{[]PartitionID{x.ID, y.ID}, []partition.Range{{Lo: x.Range.Lo, Hi: y.Range.Hi}}}, nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("merge partitions %d and %d of %s: %w", a, b, t.name, err)
+	}
+	return children[0], nil
+}
+
+// change is a change of a layout: parents are sealed, and children have the ranges.
+type change struct {
+	parents  []PartitionID
+	children []partition.Range
+}
+
+// activeInfo returns an active partition.
+func (tab *table) activeInfo(id PartitionID) (partition.Info, error) {
+	info, ok := tab.layout.Lookup(id)
+	if !ok || info.State != partition.StateActive {
+		return info, &OptionError{"partition", id, "is not an active partition of the topic"}
+	}
+	return info, nil
+}
+
+// moving is a change of a topic's layout that is under way.
+type moving struct{ done chan struct{} }
+
+// change carries out what plan finds for the present layout.
+func (t *Topic) change(ctx context.Context, what string, plan func(*table) (change, error)) ([]PartitionID, error) {
+	b := t.b
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	if t.deleted.Load() {
+		return nil, fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, t.name)
+	}
+	if err := t.stuckErr(); err != nil {
+		return nil, err
+	}
+	tab := t.table.Load()
+	c, err := plan(tab)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(tab.active) + len(c.children) - len(c.parents); n > b.opts.Limits.MaxPartitions {
+		return nil, fmt.Errorf("%w: %d partitions, Limits.MaxPartitions is %d", ErrLimit, n, b.opts.Limits.MaxPartitions)
+	}
+	ids, err := t.relayout(ctx, tab, c)
+	if err != nil {
+		b.opts.Logger.Warn("the partitions stay as they are", "topic", t.name, "to", what, "parents", c.parents, "error", err)
+		return nil, err
+	}
+	b.opts.Logger.Info("partitions changed", "topic", t.name, "by", what, "parents", c.parents, "children", ids)
+	return ids, nil
+}
+
+// relayout makes the children's directories, seals the parents, and changes the layout. The caller holds changing.
+//
+// A crash before the commit leaves empty directories, which the next Open sets aside, and one after it the new layout. In between the parents are sealed
+// only in memory, so an error takes it back; an unknown outcome cannot be taken back.
+func (t *Topic) relayout(ctx context.Context, tab *table, c change) ([]PartitionID, error) {
+	next := t.b.counters
+	children := make([]partition.Info, len(c.children))
+	ids := make([]PartitionID, len(c.children))
+	for i, r := range c.children {
+		ids[i] = next.Partition
+		children[i] = partition.Info{ID: ids[i], Range: r, Parents: c.parents}
+		next.Partition++
+	}
+	t.b.counters = next // also if this fails: ids are not tried twice
+	made := make([]*topicPartition, len(children))
+	err := inParallel(len(children), func(i int) (err error) {
+		made[i], err = t.createPartition(children[i])
+		return err
+	})
+	if err == nil {
+		m := &moving{done: make(chan struct{})}
+		t.moving.Store(m)
+		err = t.seal(ctx, tab, c, children, made)
+		t.moving.Store(nil)
+		close(m.done)
+	}
+	if err != nil {
+		t.b.abandonPartitions(t, made, err)
+		return nil, err
+	}
+	t.b.announce()
+	t.b.tellGroups(t)
+	return ids, nil
+}
+
+// seal seals the parents, commits the new layout and publishes it.
+func (t *Topic) seal(ctx context.Context, tab *table, c change, children []partition.Info, made []*topicPartition) error {
+	ends := map[PartitionID]int64{}
+	var sealed []*topicPartition
+	unseal := func() {
+		for _, p := range sealed {
+			p.live.Unseal()
+		}
+	}
+	for _, p := range tab.all {
+		if !slices.Contains(c.parents, p.id) {
+			continue
+		}
+		end, err := p.live.Seal(ctx)
+		if err != nil {
+			if errors.Is(err, partition.ErrFailed) {
+				sealed = append(sealed, p) // it refuses by itself
+			}
+			unseal()
+			return t.publishError(p.id, err)
+		}
+		ends[p.id] = end
+		sealed = append(sealed, p)
+	}
+	layout, err := tab.layout.Replace(ends, children...)
+	if err != nil {
+		unseal()
+		return err
+	}
+	rev, err := t.b.commitLayout(ctx, t, tab.rev, layout)
+	if errors.Is(err, ErrOutcomeUnknown) {
+		err = fmt.Errorf("%w: %w: the change of the layout of %s", ErrPartitionFailed, err, t.name)
+		t.stuck.Store(&err)
+		return err
+	}
+	if err != nil {
+		unseal()
+		return err
+	}
+	t.setPartitions(layout, rev, append(slices.Clone(tab.all), made...))
+	return nil
+}
+
+// commitLayout is the moment at which a layout changes.
+func (b *Broker) commitLayout(ctx context.Context, t *Topic, was checkpoint.Revision, layout *partition.Layout) (checkpoint.Revision, error) {
+	encoded, err := layout.MarshalBinary()
+	if err != nil {
+		return 0, err
+	}
+	var batch checkpoint.Batch
+	batch.Expect(layoutKey(t.id), was)
+	batch.Put(layoutKey(t.id), encoded)
+	if err := putJSON(&batch, countersKey(), b.counters); err != nil {
+		return 0, err
+	}
+	rev, err := b.store.Commit(ctx, &batch)
+	return rev, storeError(err)
+}
+
+// stuckErr is why the topic's layout cannot be told any more, or nil.
+func (t *Topic) stuckErr() error {
+	if err := t.stuck.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// settledLayout waits for a change of the layout that is under way.
+func (t *Topic) settledLayout(ctx context.Context) error {
+	m := t.moving.Load()
+	if m == nil {
+		return t.stuckErr()
+	}
+	if t.b.sched.InCallback() {
+		return ErrBusy
+	}
+	select {
+	case <-m.done:
+		return t.stuckErr()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.b.done:
+		return ErrClosed
+	}
+}
