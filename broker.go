@@ -43,6 +43,7 @@ type Broker struct {
 	closed     atomic.Bool   // set under mu
 	done       chan struct{} // closed when closing begins
 	background sync.WaitGroup
+	scalers    sync.WaitGroup // begun with mu and not after closed is set; ended before the last round of changes
 	closeOnce  sync.Once
 	closeErr   error
 }
@@ -76,6 +77,7 @@ func (b *Broker) shutdown(ctx context.Context) error {
 		errs = append(errs, s.Close())
 	}
 	close(b.done)
+	b.scalers.Wait()
 	b.changing.Lock() // what was changing topics has finished
 	defer b.changing.Unlock()
 	errs = append(errs, b.closePartitions(ctx))

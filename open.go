@@ -73,6 +73,9 @@ func Open(dir string, opts Options) (*Broker, error) {
 	if !opts.ReadOnly {
 		b.background.Go(b.runRetention)
 	}
+	for _, t := range b.topics {
+		t.scale()
+	}
 	return b, nil
 }
 

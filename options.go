@@ -8,6 +8,7 @@ import (
 
 	"github.com/braid-go/braid/internal/vfs"
 	"github.com/braid-go/braid/log"
+	"github.com/braid-go/braid/scaler"
 )
 
 // Unlimited is the value of a limit that does not bound, where that is allowed.
@@ -141,6 +142,9 @@ type Options struct {
 	ReadOnly bool
 	// Limits bounds what the broker takes on.
 	Limits Limits
+	// OnScaled is told what a topic's scaler has done, or has failed to do. It is called on the scaler's goroutine, which waits for it, and must not close
+	// the broker or change topics.
+	OnScaled func(topic string, d scaler.Decision)
 	// Logger receives what an operator wants to know. Default: silent.
 	Logger *slog.Logger
 
@@ -175,6 +179,12 @@ type TopicConfig struct {
 	// RetentionBytes bounds the topic's size on disk, over all its partitions; the oldest files go first.
 	// Default Unlimited (-1). The newest file of each partition is always kept.
 	RetentionBytes int64 `json:"retention_bytes"`
+	// AutoScale has partitions split when they have much to do and merge when they have little, as Scaling says; see [Topic.Split]. Default: they stay as
+	// they are.
+	AutoScale bool `json:"auto_scale,omitempty"`
+	// Scaling says when. Default: see [scaler.Policy]; never fewer than Partitions, and at most 64 or Limits.MaxPartitions. Consumers are
+	// not scaled.
+	Scaling scaler.Policy `json:"scaling,omitzero"`
 }
 
 const (
@@ -276,7 +286,8 @@ func (c TopicConfig) resolve(l Limits) (TopicConfig, error) {
 	if c.RetentionBytes != Unlimited && c.RetentionBytes < 0 {
 		return c, &OptionError{Field: "TopicConfig.RetentionBytes", Value: c.RetentionBytes, Reason: "must be positive, or Unlimited (-1)"}
 	}
-	return c, nil
+	_, err := c.policy(l)
+	return c, err
 }
 
 // checkName refuses what is not a name of a topic or group.

@@ -429,6 +429,16 @@ func (p *callPart) AppendTo(b *log.Builder, i int, now int64) error {
 	return appendRecord(b, p.recs[i], now)
 }
 
+// KeyHash tells the hash of the i-th record's key, for measuring the load.
+func (p *callPart) KeyHash(i int) (uint64, bool) { return keyHash(p.recs[i]) }
+
+func keyHash(rec *Record) (uint64, bool) {
+	if rec.Key == nil {
+		return 0, false
+	}
+	return partition.Hash(rec.Key), true
+}
+
 // appendRecord encodes a record that is appended now.
 func appendRecord(b *log.Builder, rec *Record, now int64) error {
 	if !rec.Time.IsZero() {

@@ -10,28 +10,40 @@ import (
 	"github.com/braid-go/braid/partition"
 )
 
-// Split divides a partition's range of key hashes in the middle between two new partitions, while records are published and consumed. It returns
-// their ids.
+// Split divides a partition's range of key hashes between two new partitions, so that each has half of the load of late, while records are published and
+// consumed. It returns their ids, the lower range's first.
 //
 // What was published before is in the old partition, which takes no more, and what is published after it in the new ones: consumers read a
 // key's old partition to its end before its new one, so its records keep their order. Publishers wait for a moment, without an error. The layout changes in
 // one durable step: a crash leaves the old one or the new one.
 //
-// Errors, all "nothing has changed": [OptionError] for a partition that is not one of the topic's active ones or whose range is a single hash, ErrLimit
+// Errors, all "nothing has changed": [OptionError] for a partition that is not one of the topic's active ones, [*partition.IndivisibleError] if one key has nearly all
+// of the load, ErrLimit
 // beyond Limits.MaxPartitions, ctx's, ErrPartitionFailed, ErrNoSpace, ErrTopicNotFound, ErrClosed, ErrReadOnly. After ErrOutcomeUnknown the disk has failed
 // under the change; the partition takes no records until the broker has been reopened.
 func (t *Topic) Split(ctx context.Context, id PartitionID) ([]PartitionID, error) {
+	return t.split(ctx, id, func(info partition.Info, p *topicPartition) (uint64, error) {
+		return p.live.Load().SplitPoint(info.Range)
+	})
+}
+
+// split splits a partition in front of the hash that at finds.
+func (t *Topic) split(ctx context.Context, id PartitionID, at func(partition.Info, *topicPartition) (uint64, error)) ([]PartitionID, error) {
 	children, err := t.change(ctx, "split", func(tab *table) (change, error) {
 		info, err := tab.activeInfo(id)
 		if err != nil {
 			return change{}, err
 		}
-		lo, hi := info.Range.Lo, info.Range.Hi
-		if lo == hi {
-			return change{}, &OptionError{"partition", id, "holds a single hash and cannot be divided"}
+		i := slices.IndexFunc(tab.active, func(p *topicPartition) bool { return p.id == id })
+		upper, err := at(info, tab.active[i])
+		if err != nil {
+			return change{}, err
 		}
-		at := lo + (hi-lo)/2
-		return change{[]PartitionID{id}, []partition.Range{{Lo: lo, Hi: at}, {Lo: at + 1, Hi: hi}}}, nil
+		lo, hi := info.Range.Lo, info.Range.Hi
+		if upper <= lo || upper > hi {
+			return change{}, &OptionError{"partition", id, "cannot be divided there"}
+		}
+		return change{[]PartitionID{id}, []partition.Range{{Lo: lo, Hi: upper - 1}, {Lo: upper, Hi: hi}}}, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("split partition %d of %s: %w", id, t.name, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/braid-go/braid/group"
 	"github.com/braid-go/braid/log"
 	"github.com/braid-go/braid/partition"
+	"github.com/braid-go/braid/scaler"
 )
 
 // Topic is a named stream of records, divided into partitions by the hash of the
@@ -32,6 +33,9 @@ type Topic struct {
 	gone    chan struct{}          // closed when the topic is deleted
 	moving  atomic.Pointer[moving] // a change of the layout that is under way
 	stuck   atomic.Pointer[error]  // nobody knows whether the layout has changed
+
+	scaler     atomic.Pointer[scaler.Loop] // nil: partitions change only when they are told to
+	stopScaler context.CancelFunc
 }
 
 // table is a layout with its open partitions. It is immutable.
@@ -239,6 +243,7 @@ func (b *Broker) createTopic(ctx context.Context, name string, config TopicConfi
 	b.topics[name] = t
 	b.mu.Unlock()
 	b.announce()
+	t.scale()
 	return t, nil
 }
 
@@ -337,6 +342,7 @@ func (b *Broker) UpdateTopic(ctx context.Context, name string, change func(*Topi
 	for _, p := range t.table.Load().all {
 		p.log.SetSegmentBytes(config.SegmentBytes)
 	}
+	t.scale()
 	b.announce()
 	return nil
 }

@@ -287,6 +287,9 @@ func (p *txnPart) AppendTo(b *log.Builder, i int, now int64) error {
 	return appendRecord(b, p.recs[i], now)
 }
 
+// KeyHash tells the hash of the i-th record's key, for measuring the load.
+func (p *txnPart) KeyHash(i int) (uint64, bool) { return keyHash(p.recs[i]) }
+
 // place tells the outputs where they are stored.
 func (tx *Txn) place(outs []*partition.Output) {
 	ack := AckDurable

@@ -120,6 +120,7 @@ func (p *Partition) release() {
 	if p.pending.none() {
 		_ = p.log.Release() // a failure stays in the log
 	}
+	p.load.Release()
 }
 
 // round stores a batch.
@@ -297,10 +298,36 @@ func (a *appender) prepare() error {
 		return err
 	}
 	a.encode()
+	a.observe()
 	for _, r := range a.batch {
 		r.state.Store(stateEncoded)
 	}
 	return nil
+}
+
+// observe measures the batch, as long as its records are there to be sampled.
+func (a *appender) observe() {
+	records, bytes := 0, int64(0)
+	for _, r := range a.batch {
+		records += r.records
+		bytes += r.bytes
+	}
+	a.p.load.Observe(a.p.cfg.Now(), records, bytes, a)
+}
+
+// KeyHash implements Keys for the batch.
+func (a *appender) KeyHash(i int) (uint64, bool) {
+	for _, r := range a.batch {
+		if i >= r.records {
+			i -= r.records
+			continue
+		}
+		if keys, ok := r.src.(Keys); ok {
+			return keys.KeyHash(i)
+		}
+		break
+	}
+	return 0, false
 }
 
 // refusal returns why nothing can be stored any more, or nil.

@@ -42,6 +42,9 @@ func (c Config) withDefaults() Config {
 	if c.ReleaseAfter == 0 {
 		c.ReleaseAfter = 30 * time.Second
 	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	return c
 }
 
@@ -71,6 +74,7 @@ type Partition struct {
 	moving bool // sealed, or about to be
 
 	callbacks callbacks
+	load      *Load
 
 	accepted, stored, unknown, rejected atomic.Int64
 	rounds, syncs                       atomic.Int64
@@ -115,6 +119,7 @@ func prepared(cfg Config) (*Partition, log.Config) {
 func (p *Partition) with(l *log.Log) *Partition {
 	p.log = l
 	p.callbacks.limit = maxCallbacks
+	p.load = NewLoad(p.cfg.Now())
 	return p
 }
 
@@ -123,6 +128,9 @@ func (p *Partition) ID() ID { return ID(p.log.Birth().PartitionID) }
 
 // Log returns the partition's log, for reading.
 func (p *Partition) Log() *log.Log { return p.log }
+
+// Load tells what has been stored lately, and how it is spread over the keys, as far as the sources of requests tell: those that implement Keys.
+func (p *Partition) Load() LoadSnapshot { return p.load.Snapshot(p.cfg.Now()) }
 
 // Stats counts records since the partition was opened. accepted = stored + unknown + pending, where
 // pending is what the numbers leave; rejected ones were never accepted, or withdrawn again.

@@ -31,6 +31,14 @@ func (o *Output) Base() int64 { return o.base }
 // Time returns the append time in nanoseconds since 1970.
 func (o *Output) Time() int64 { return o.time }
 
+// KeyHash implements Keys.
+func (o *Output) KeyHash(i int) (uint64, bool) {
+	if keys, ok := o.Source.(Keys); ok {
+		return keys.KeyHash(i)
+	}
+	return 0, false
+}
+
 // Transact commits a batch to the scheduler's journal together with records for several partitions, of which each may
 // be named once: all of it or nothing. On nil everything is durable and visible. The records pass the partitions' queues by, and come behind
 // everything that has been stored before. A partition in which other writing is under way makes it wait
@@ -148,6 +156,7 @@ func (c carriage) Prepare(seq uint64, dst []checkpoint.Frames) ([]checkpoint.Fra
 		}
 	}
 	for _, o := range c {
+		o.Partition.load.Observe(o.Partition.cfg.Now(), o.Records, o.Bytes, o)
 		o.parcel = o.Partition.send(o.builder)
 		dst = append(dst, checkpoint.Frames{Owner: uint64(o.Partition.ID()), Data: o.builder.Bytes()})
 	}

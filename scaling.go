@@ -1,0 +1,115 @@
+package braid
+
+import (
+	"context"
+	"errors"
+
+	"github.com/braid-go/braid/partition"
+	"github.com/braid-go/braid/scaler"
+)
+
+// scaled is a topic as its scaler sees it.
+type scaled struct{ t *Topic }
+
+// Measure implements scaler.Topic.
+func (s scaled) Measure(context.Context) (scaler.Snapshot, error) {
+	tab := s.t.table.Load()
+	snap := scaler.Snapshot{Partitions: make([]scaler.Partition, len(tab.active))}
+	for i, info := range tab.layout.Active() {
+		snap.Partitions[i] = scaler.Partition{ID: info.ID, Range: info.Range, Load: tab.active[i].live.Load()}
+	}
+	return snap, nil
+}
+
+// Split implements scaler.Topic.
+func (s scaled) Split(ctx context.Context, id partition.ID, at uint64) error {
+	_, err := s.t.split(ctx, id, func(partition.Info, *topicPartition) (uint64, error) { return at, nil })
+	return err
+}
+
+// Merge implements scaler.Topic.
+func (s scaled) Merge(ctx context.Context, lower, upper partition.ID) error {
+	_, err := s.t.Merge(ctx, lower, upper)
+	return err
+}
+
+// Resize implements scaler.Topic. Groups are not measured, so it is not called.
+func (s scaled) Resize(context.Context, string, int) error { return errors.ErrUnsupported }
+
+// policy is what the topic's scaler works by.
+func (c TopicConfig) policy(l Limits) (scaler.Policy, error) {
+	p := c.Scaling
+	p.MinPartitions = defaulted(p.MinPartitions, c.Partitions)
+	p.MaxPartitions = defaulted(p.MaxPartitions, max(p.MinPartitions, min(scaler.DefaultMaxPartitions, l.MaxPartitions)))
+	p, err := p.Resolve()
+	var wrong *scaler.PolicyError
+	if errors.As(err, &wrong) {
+		err = &OptionError{Field: "TopicConfig.Scaling." + wrong.Field, Value: wrong.Value, Reason: wrong.Reason}
+	}
+	return p, err
+}
+
+// scale starts, changes or ends the topic's scaler, as its configuration says. Calls are serialised by Broker.changing, or by opening.
+func (t *Topic) scale() {
+	config := t.Config()
+	running := t.scaler.Load()
+	if !config.AutoScale || t.b.opts.ReadOnly {
+		if running != nil {
+			t.stopScaler()
+			t.scaler.Store(nil)
+		}
+		return
+	}
+	policy, err := config.policy(t.b.opts.Limits)
+	if err == nil && running != nil {
+		err = running.SetPolicy(policy)
+	} else if err == nil {
+		running, err = scaler.NewLoop(scaled{t}, scaler.Options{Policy: policy, OnScaled: t.onScaled})
+		if err == nil {
+			t.runScaler(running)
+		}
+	}
+	if err != nil { // a policy that was valid when it was stored
+		t.b.opts.Logger.Error("partitions do not scale", "topic", t.name, "error", err)
+	}
+}
+
+func (t *Topic) onScaled(d scaler.Decision) {
+	if f := t.b.opts.OnScaled; f != nil {
+		f(t.name, d)
+	}
+}
+
+// runScaler runs a scaler until the broker closes, the topic is deleted, or stopScaler is called.
+func (t *Topic) runScaler(loop *scaler.Loop) {
+	b := t.b
+	b.mu.RLock() // so that closing begins before or after
+	defer b.mu.RUnlock()
+	if b.closed.Load() {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.stopScaler = cancel
+	t.scaler.Store(loop)
+	b.scalers.Go(func() {
+		defer cancel()
+		_ = loop.Run(ctx)
+	})
+	b.scalers.Go(func() {
+		defer cancel()
+		select {
+		case <-ctx.Done():
+		case <-b.done:
+		case <-t.gone:
+		}
+	})
+}
+
+// Explain returns the last decisions of the topic's scaler, the oldest first: what was split and merged, and why not more. It is nil unless
+// TopicConfig.AutoScale is on.
+func (t *Topic) Explain() []scaler.Decision {
+	if l := t.scaler.Load(); l != nil {
+		return l.Explain()
+	}
+	return nil
+}
