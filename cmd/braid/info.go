@@ -43,7 +43,7 @@ type partitionInfo struct {
 	End      int64             `json:"end"` // behind the last record
 	Bytes    int64             `json:"bytes"`
 	Segments int               `json:"segments"`
-	State    string            `json:"state"` // "ok" or "damaged"
+	State    string            `json:"state"` // "ok", "sealed" or "damaged"
 	Problems []string          `json:"problems,omitempty"`
 }
 
@@ -78,6 +78,9 @@ func describe(t *braid.Topic, report *braid.OpenReport) topicInfo {
 		pi := partitionInfo{
 			ID: p.ID, RangeLo: fmt.Sprintf("%016x", p.KeyRange.Lo), RangeHi: fmt.Sprintf("%016x", p.KeyRange.Hi),
 			Start: p.Start, End: p.End, Bytes: p.Bytes, Segments: p.Segments, State: "ok",
+		}
+		if p.Sealed {
+			pi.State = "sealed"
 		}
 		for _, problem := range openProblems(report, t.Name(), p.ID) {
 			pi.State, pi.Problems = "damaged", append(pi.Problems, plain(problem))

@@ -54,10 +54,17 @@ func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 type cli struct {
 	Dir string `help:"Data directory, by default ./braid-data." env:"BRAID_DIR" default:"./braid-data" type:"path" placeholder:"DIR"`
 
-	Pub     pubCmd     `cmd:"" help:"Publish standard input to a topic, a record a line."`
-	Tail    tailCmd    `cmd:"" help:"Print a topic's records."`
-	Topics  topicsCmd  `cmd:"" help:"List, create, change and delete topics."`
-	Info    infoCmd    `cmd:"" help:"Describe the directory and its partitions."`
+	Pub    pubCmd    `cmd:"" help:"Publish standard input to a topic, a record a line."`
+	Tail   tailCmd   `cmd:"" help:"Print a topic's records."`
+	Topics topicsCmd `cmd:"" help:"List, create, change and delete topics."`
+	Groups groupsCmd `cmd:"" help:"List, move, export and delete consumer groups."`
+	Lag    lagCmd    `cmd:"" help:"Show how far groups are behind."`
+	Info   infoCmd   `cmd:"" help:"Describe the directory and its partitions."`
+
+	Partitions partitionsCmd `cmd:"" help:"Show a topic's partitions and what they continue."`
+	Split      splitCmd      `cmd:"" help:"Divide a partition in two."`
+	Merge      mergeCmd      `cmd:"" help:"Make one of two neighbouring partitions."`
+
 	Verify  verifyCmd  `cmd:"" help:"Check every byte that is stored."`
 	Dump    dumpCmd    `cmd:"" help:"Show the frames of a topic as they lie on disk."`
 	Demo    demoCmd    `cmd:"" help:"See Braid at work on generated orders."`
@@ -78,7 +85,7 @@ type env struct {
 func (e *env) openWritable(opts braid.Options) (*braid.Broker, error) {
 	b, err := braid.Open(e.dir, opts)
 	if errors.Is(err, braid.ErrLocked) {
-		return nil, fmt.Errorf("%w (reading works meanwhile: tail, topics, info, verify, dump)", err)
+		return nil, fmt.Errorf("%w (reading works meanwhile: tail, topics, groups, lag, info, verify, dump)", err)
 	}
 	if err != nil {
 		return nil, err
