@@ -12,8 +12,6 @@ type groups struct {
 	parts map[share]*progress
 	// first is, for a group and a key, how far in the key's chain it has been delivered.
 	first map[chain]*record
-	// looks are the observations under way, with the position that was then committed at least.
-	looks map[Seq]int64
 	// floors are, for a member, the positions that were committed when it was assigned the partition.
 	floors map[seat]int64
 }
@@ -42,18 +40,19 @@ type progress struct {
 	passed    int    // how many of the stored records are behind a position
 	committed int64  // by commits that have ended, outside of transactions
 	moved     int64  // by transactions
-	seen      int64  // the highest position observed
+	seen      int64  // the highest position that a member was assigned it at
 	top       int64  // the highest position that anybody tried to commit
 	topCommit *commit
 	owner     uint32 // who was assigned the partition last
-	owned     Seq    // when; 0 if nobody has it
+	told      Seq    // when
+	owned     Seq    // the same, but 0 if it has it no longer, or perhaps not
 }
 
 // acked is the position that the group has at least.
 func (p *progress) acked() int64 { return max(p.committed, p.moved, p.seen) }
 
 func newGroups(c *checker) *groups {
-	return &groups{c: c, parts: map[share]*progress{}, first: map[chain]*record{}, looks: map[Seq]int64{}, floors: map[seat]int64{}}
+	return &groups{c: c, parts: map[share]*progress{}, first: map[chain]*record{}, floors: map[seat]int64{}}
 }
 
 func (g *groups) of(group Group, partition uint64) *progress {
@@ -102,9 +101,7 @@ func (g *groups) event(e *Event) {
 	case Delivered:
 		g.deliver(e)
 	case Assigned:
-		p := g.of(e.Group, e.Place.Partition)
-		p.owner, p.owned = e.Client, e.Seq
-		g.floors[seat{share{e.Group, e.Place.Partition}, e.Client}] = p.acked()
+		g.assign(e)
 	case Released:
 		if p := g.of(e.Group, e.Place.Partition); p.owner == e.Client {
 			p.owned = 0
@@ -129,16 +126,28 @@ func (g *groups) event(e *Event) {
 				g.end(m)
 			}
 		}
-	case Observe:
-		g.looks[e.Seq] = g.of(e.Group, e.Place.Partition).acked()
-	case Observed:
-		s, p := share{e.Group, e.Place.Partition}, g.of(e.Group, e.Place.Partition)
-		if floor := g.looks[e.Op]; e.Place.Offset < floor {
-			g.c.find(Backwards, "group %d was seen at %v (#%d), and had been at %d", e.Group, e.Place, e.Seq, floor)
-		}
-		delete(g.looks, e.Op)
-		g.seen(s, p, e.Place.Offset)
 	}
+}
+
+// assign takes note of a partition's new owner. If another member was told the same while the Poll was under way, nobody can say which of
+// the two took it over first, and which has lost it again without knowing.
+func (g *groups) assign(e *Event) {
+	s := share{e.Group, e.Place.Partition}
+	p := g.of(s.group, s.partition)
+	seat := seat{s, e.Client}
+	unclear := p.owner != e.Client && p.told > e.Op
+	p.owner, p.told = e.Client, e.Seq
+	if unclear {
+		p.owned = 0
+		delete(g.floors, seat)
+	} else {
+		p.owned = e.Seq
+		g.floors[seat] = p.acked()
+		if e.Place.Offset < p.acked() {
+			g.c.find(Backwards, "client %d was assigned %v of group %d (#%d), which had been at %d", e.Client, e.Place, e.Group, e.Seq, p.acked())
+		}
+	}
+	g.seen(s, p, e.Place.Offset)
 }
 
 // forget ends what was known of a member, or of all of them.

@@ -32,8 +32,8 @@
 //	Reordered        two records of one key are stored against the order in which one client invoked them, or against real time
 //	                 (the publish of one had ended before that of the other was invoked); or a group was delivered them for
 //	                 the first time in another order than they are stored in, over all partitions that the key has been in.
-//	Backwards        a group's position was seen below one whose commit had ended, or a member that had just been
-//	                 assigned a partition was delivered what had been committed.
+//	Backwards        a member was assigned a partition at a position below one whose commit had ended, or was then delivered what
+//	                 had been committed, or the position is below that in the end.
 //	Beyond           a group's position went over a stored record that is above everything that the group had been delivered of the
 //	                 partition, or was seen above every position that anybody had tried to commit.
 //	Skipped          a group's position went over a stored record that no member had been delivered, although a later one had been.

@@ -15,17 +15,14 @@ const (
 	Ended
 	// Delivered: a Poll that began after event Op gave a record. Group, Place, Record.
 	Delivered
-	// Assigned and Released: the member has got a partition, or has it no longer. Group, Partition.
+	// Assigned: in a Poll that began after event Op the member has got a partition, at the position Place. Group.
 	Assigned
+	// Released: it has a partition no longer. Group, Partition.
 	Released
 	// Sought: the member has moved its reading itself. Group.
 	Sought
 	// Commit: a position is about to be committed. Group, Place (Offset is the position); Op is the transaction's, if it is of one, else 0.
 	Commit
-	// Observe: a position is about to be looked at. Group, Partition.
-	Observe
-	// Observed: it was seen. Place; Op is the Observe event's.
-	Observed
 	// Begin: a transaction begins.
 	Begin
 	// Input: the transaction Op consumes a record that Group was delivered. Group, Place.
@@ -42,8 +39,8 @@ const (
 	Lineage
 )
 
-var kindNames = [...]string{"", "publish", "stored", "ended", "delivered", "assigned", "released", "sought", "commit", "observe",
-	"observed", "begin", "input", "mark", "committing", "crash", "reopened", "lineage"}
+var kindNames = [...]string{"", "publish", "stored", "ended", "delivered", "assigned", "released", "sought", "commit",
+	"begin", "input", "mark", "committing", "crash", "reopened", "lineage"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {

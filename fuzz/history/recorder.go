@@ -93,7 +93,7 @@ func (c *Client) add(e Event) Seq {
 	return e.Seq
 }
 
-// Now returns a moment, for Delivered.
+// Now returns a moment, for Delivered and Assigned.
 func (c *Client) Now() Seq { return Seq(c.r.last.Load()) }
 
 // Publish records that a record is about to be published. Those of one call are recorded in their order.
@@ -119,9 +119,10 @@ func (c *Client) Delivered(began Seq, g Group, at Place, rec Record) {
 	c.add(Event{Kind: Delivered, Op: began, Group: g, Place: at, Record: rec})
 }
 
-// Assigned records, when the member is told, that it has got a partition.
-func (c *Client) Assigned(g Group, partition uint64) {
-	c.add(Event{Kind: Assigned, Group: g, Place: Place{Partition: partition}})
+// Assigned records, when the member is told, that it has got a partition in a Poll that began at a moment given by Now, and the group's
+// position there.
+func (c *Client) Assigned(began Seq, g Group, position Place) {
+	c.add(Event{Kind: Assigned, Op: began, Group: g, Place: position})
 }
 
 // Released records that the member has a partition no longer: when it is told so, or before it closes.
@@ -135,16 +136,6 @@ func (c *Client) Sought(g Group) { c.add(Event{Kind: Sought, Group: g}) }
 // Commit records that a position is about to be committed, which is the offset behind the last record finished.
 func (c *Client) Commit(g Group, position Place) Seq {
 	return c.add(Event{Kind: Commit, Group: g, Place: position})
-}
-
-// Observe records that a group's position is about to be looked at.
-func (c *Client) Observe(g Group, partition uint64) Seq {
-	return c.add(Event{Kind: Observe, Group: g, Place: Place{Partition: partition}})
-}
-
-// Observed records what Observe announced.
-func (c *Client) Observed(observe Seq, g Group, position Place) {
-	c.add(Event{Kind: Observed, Op: observe, Group: g, Place: position})
 }
 
 // Begin records that a transaction begins.

@@ -67,6 +67,11 @@ func (s *story) deliver(c *Client, g Group, partition uint64, from int64, n int)
 	}
 }
 
+// assign gives a member a partition.
+func (s *story) assign(c *Client, g Group, partition uint64) {
+	c.Assigned(c.Now(), g, Place{partition, s.final.Positions[g][partition]})
+}
+
 // commit is a commit that goes well.
 func (s *story) commit(c *Client, g Group, partition uint64, position int64) {
 	op := c.Commit(g, Place{partition, position})
@@ -118,9 +123,9 @@ func (s *story) all(partition uint64, to int64) func(Seq, []Record) Outcome {
 // begin tells a history with a bit of everything in which nothing is wrong. It leaves partition 1 with records of the keys
 // 1 and 2, partition 2 of key 3, all delivered and committed by m1 and m2, and 1 but for the last two records consumed by w1.
 func (s *story) begin() {
-	s.m1.Assigned(readers, 1)
-	s.m1.Assigned(readers, 2)
-	s.w1.Assigned(workers, 1)
+	s.assign(s.m1, readers, 1)
+	s.assign(s.m1, readers, 2)
+	s.assign(s.w1, workers, 1)
 	for range 3 {
 		s.publish(s.p1, 1, 1)
 		s.publish(s.p2, 1, 2)
@@ -137,7 +142,7 @@ func (s *story) begin() {
 	s.deliver(s.m1, readers, 2, 0, 2)
 	s.commit(s.m1, readers, 1, 6)
 	s.m1.Released(readers, 2)
-	s.m2.Assigned(readers, 2)
+	s.assign(s.m2, readers, 2)
 	s.deliver(s.m2, readers, 2, 0, 4) // again: nothing was committed
 	s.commit(s.m2, readers, 2, 4)
 	s.deliver(s.w1, workers, 1, 0, 4)
@@ -154,13 +159,9 @@ func (s *story) reopen() {
 	s.consume(s.w1, 1, 4, 5, func(Seq, []Record) Outcome { return Unknown })
 	s.r.Crash(false)
 	s.r.Reopened()
-	s.m1.Assigned(readers, 1)
-	s.m2.Assigned(readers, 2)
-	s.w1.Assigned(workers, 1)
-	for _, part := range []uint64{1, 2} {
-		look := s.m1.Observe(readers, part)
-		s.m1.Observed(look, readers, Place{part, s.final.Positions[readers][part]})
-	}
+	s.assign(s.m1, readers, 1)
+	s.assign(s.m2, readers, 2)
+	s.assign(s.w1, workers, 1)
 	_, at := s.publish(s.p1, 1, 1)
 	s.deliver(s.m1, readers, 1, at.Offset, 1)
 	s.commit(s.m1, readers, 1, at.Offset+1)
