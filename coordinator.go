@@ -117,7 +117,7 @@ func (b *Broker) drop(c *coordinator) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	key := groupKey{c.t.id, c.name}
-	if len(c.g.Members()) == 0 && b.groups[key] == c {
+	if c.g.Empty() && b.groups[key] == c {
 		delete(b.groups, key)
 		close(c.stop)
 	}

@@ -128,4 +128,9 @@
 // [LoadWAL] opens nothing for writing. It reads twice: first to learn the highest number that is
 // proven, then everything through that number, all of which was there before the second reading began.
 // If generations were removed meanwhile CURRENT has changed, and it begins again.
+//
+// # Stores of one's own
+//
+// [Store] says what a store has to do, [Batch.Ops] what a batch asks for, and package storetest checks it. Where Get has to go to a disk or a
+// network, [Cache] in front keeps what was used last. [WAL] and [Memory] hold everything in memory and need none.
 package checkpoint

@@ -127,6 +127,37 @@ func (b *Batch) Reset() {
 	b.buf, b.ops, b.writes = b.buf[:0], b.ops[:0], 0
 }
 
+// OpKind says what an operation of a batch does.
+type OpKind uint8
+
+const (
+	OpPut    = OpKind(opPut)
+	OpDelete = OpKind(opDelete)
+	OpExpect = OpKind(opExpect)
+)
+
+// Op is an operation of a batch, as a store sees it. Key and Value are the batch's own memory and must not be changed or kept.
+type Op struct {
+	Kind       OpKind
+	Key, Value []byte   // Value of a put, never nil
+	Revision   Revision // that is expected
+}
+
+// Ops yields the operations in the order in which they were added, for whoever implements Store.
+func (b *Batch) Ops() iter.Seq[Op] {
+	return func(yield func(Op) bool) {
+		for o, a := range b.all {
+			op := Op{Kind: OpKind(o.kind), Key: a.key, Revision: o.rev}
+			if o.kind == opPut {
+				op.Value = a.value
+			}
+			if !yield(op) {
+				return
+			}
+		}
+	}
+}
+
 // args are an operation's key and value: the batch's own memory.
 type args struct{ key, value []byte }
 

@@ -380,6 +380,9 @@ func (g *Group) Generation() uint64 { return g.generation }
 // Assignor returns the group's assignor.
 func (g *Group) Assignor() Assignor { return g.cfg.Assignor }
 
+// Empty reports whether the group has no members, away ones included.
+func (g *Group) Empty() bool { return len(g.members) == 0 }
+
 // MemberInfo describes a member.
 type MemberInfo struct {
 	Member Member

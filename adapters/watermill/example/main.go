@@ -49,7 +49,7 @@ func run(dir string) error {
 		return []*message.Message{invoice}, nil
 	})
 	var made atomic.Int32
-	router.AddNoPublisherHandler("print", "invoices", subscriber, func(invoice *message.Message) error {
+	router.AddConsumerHandler("print", "invoices", subscriber, func(invoice *message.Message) error {
 		fmt.Printf("%s: %s\n", invoice.Metadata.Get("customer"), invoice.Payload)
 		if made.Add(1) == 10 {
 			stop()
