@@ -264,7 +264,8 @@ func TestAGenerationStaysSmallUnderSteadyLoad(t *testing.T) {
 	}
 	wg.Wait()
 	mustClose(t, w)
-	if w.gen.number < 3 || w.gen.size > 256<<10 {
+	// How often it changes depends on how fast the background is; that it does, and what that bounds, does not.
+	if w.gen.number < 2 || w.gen.size > 256<<10 {
 		t.Errorf("generation %d has %d bytes", w.gen.number, w.gen.size)
 	}
 }

@@ -222,8 +222,11 @@ const shareRoom = 16 << 10
 
 // storeFailed says of an error that came before anything was written that the records are certainly not stored.
 func storeFailed(err error) error {
-	if errors.Is(err, log.ErrFailed) {
+	switch {
+	case errors.Is(err, log.ErrFailed):
 		return fmt.Errorf("%w: %w", ErrFailed, err)
+	case errors.Is(err, log.ErrClosed): // by a Close that came in between
+		return fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	return err
 }

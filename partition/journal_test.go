@@ -501,6 +501,21 @@ func TestClosingWaitsForTransactionsAndRefusesLaterOnes(t *testing.T) {
 	}
 }
 
+// A transaction that had looked whether the partition is open when it was closed.
+func TestATransactionThatMeetsAClosedLogSaysClosed(t *testing.T) {
+	h := newHouse(t, vfs.NewMem(), log.ModeFsync, newFakeJournal(), 1)
+	p := h.parts[0]
+	if _, err := p.startLane(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := storeFailed(p.makeRoom(100)); !errors.Is(err, ErrClosed) {
+		t.Errorf("error %v, want ErrClosed", err)
+	}
+}
+
 // TestTheJournalAndTheSegmentsTogetherSurviveBeingKilled runs everything at once over a real commit log, takes copies of both
 // at random moments, as a kill and a power cut leave them, and wants in each what had been acknowledged.
 func TestTheJournalAndTheSegmentsTogetherSurviveBeingKilled(t *testing.T) {
