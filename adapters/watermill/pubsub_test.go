@@ -62,3 +62,13 @@ func TestPubSubWithoutAGroup(t *testing.T) {
 	alone := func(t *testing.T) (message.Publisher, message.Subscriber) { return inGroup(t, "") }
 	tests.TestPubSub(t, tests.Features{Persistent: true, NewSubscriberReceivesOldMessages: true}, alone, inGroup)
 }
+
+func TestPubSubOrderedByKeyWithSeveralHandlers(t *testing.T) {
+	b := openBroker(t)
+	topic := braid.TopicConfig{Partitions: 4}
+	inGroup := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
+		return watermill.NewPublisher(b, watermill.PublisherConfig{Topic: topic, Key: byPayload}),
+			watermill.NewSubscriber(b, watermill.SubscriberConfig{Group: group, Topic: topic, Members: 2, Concurrency: 4})
+	}
+	tests.TestPubSub(t, features, func(t *testing.T) (message.Publisher, message.Subscriber) { return inGroup(t, "test") }, inGroup)
+}
