@@ -21,6 +21,7 @@ func damaged(t *testing.T) *Topic {
 	dir := t.TempDir()
 	b := open(t, dir, Options{})
 	topic := ensure(t, b, "t", TopicConfig{})
+	settled(t, b) // what a round had shared with the store would be restored from there
 	all := numbered("r", 50)
 	for i := 0; i < 50; i += 10 {
 		publish(t, topic, all[i:i+10]...)

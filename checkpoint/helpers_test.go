@@ -158,17 +158,29 @@ func typed(err error) bool {
 	return errors.As(err, &corrupt) && errors.Is(err, ErrCorrupt) || errors.As(err, &missing) && errors.Is(err, ErrMissingData)
 }
 
+// goroutines returns the stacks of this package's goroutines.
+func goroutines() (out []string) {
+	buf := make([]byte, 1<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	for _, g := range strings.Split(string(buf), "\n\n") {
+		if strings.Contains(g, "checkpoint.(*WAL)") {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
 // noLeaks checks, at the test's end, that no goroutine of this package and no descriptor is left.
 func noLeaks(t *testing.T) {
 	t.Helper()
 	before := descriptors(t)
 	t.Cleanup(func() {
-		buf := make([]byte, 1<<20)
-		buf = buf[:runtime.Stack(buf, true)]
-		for _, g := range strings.Split(string(buf), "\n\n") {
-			if strings.Contains(g, "checkpoint.(*WAL)") {
-				t.Errorf("a goroutine is left:\n%s", g)
-			}
+		left := goroutines()
+		for deadline := time.Now().Add(5 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = goroutines() {
+			runtime.Gosched() // one that has been waited for may still be on its way out
+		}
+		for _, g := range left {
+			t.Errorf("a goroutine is left:\n%s", g)
 		}
 		if diff := cmp.Diff(before, descriptors(t)); diff != "" {
 			t.Errorf("descriptors are left (-before +after):\n%s", diff)

@@ -45,7 +45,6 @@ func (w *WAL) run() {
 		round, closing := w.take()
 		switch {
 		case len(round) > 0:
-			w.working.Store(true)
 			w.rounds(round)
 			w.working.Store(false)
 		case closing:
@@ -108,13 +107,16 @@ func (w *WAL) rounds(all []*request) {
 			size += commits[n].bound()
 			n++
 		}
+		w.working.Store(true)
 		w.round(commits[:n])
 		commits = commits[n:]
 	}
 	w.expected = answered + int(w.waiting.Load())
 	w.patience = min(time.Since(start)/2, maxGather)
 	if len(proofs) > 0 {
-		deliver(proofs, w.mark())
+		err := w.mark()
+		w.working.Store(false)
+		deliver(proofs, err)
 	}
 }
 
@@ -160,10 +162,15 @@ func (w *WAL) round(reqs []*request) {
 	w.unmarked = true
 	w.durable.Store(w.work.seq)
 	w.visible.Store(w.work.freeze())
+	carried := false
 	for _, r := range reqs {
 		if r.carrier != nil && r.written {
+			carried = true
 			r.carrier.Durable()
 		}
+	}
+	if !carried { // whoever is answered now and goes on alone would share nothing with what is left to do here
+		w.working.Store(false)
 	}
 	deliver(reqs, nil)
 	if withChunk {

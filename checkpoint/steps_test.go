@@ -420,3 +420,20 @@ func TestAFailureAnswersEverybodyOnce(t *testing.T) {
 		t.Errorf("close: error %v, want ErrFailed", err)
 	}
 }
+
+func TestWhoIsAnsweredDoesNotFindTheStoreBusyWithHim(t *testing.T) {
+	w := mustOpen(t, t.TempDir(), quick(true))
+	for i := range 300 {
+		mustCommit(t, w, putBatch("k", fmt.Sprint(i)))
+		if w.Busy() {
+			t.Fatalf("busy after commit %d has returned", i)
+		}
+		if err := w.Prove(); err != nil {
+			t.Fatal(err)
+		}
+		if w.Busy() {
+			t.Fatalf("busy after proof %d has returned", i)
+		}
+	}
+	mustClose(t, w)
+}
