@@ -50,7 +50,11 @@ func (s CacheStats) HitRate() float64 {
 //     one order of events. After it has succeeded it puts the new values in, unless another commit of the key was under way at the same time: then
 //     nobody here knows which came last.
 //   - A Get that misses puts what it has read in, unless a commit of the key was under way at any time between its beginning and its end: what
-//     it has read may be older.
+//     it has read may be older. Each Get is judged by itself, so that one that began after a commit had ended is kept, even if others that
+//     the commit overtook are still under way.
+//
+// After ErrConflict the keys that the batch expects something of are forgotten, after any other error all keys of the batch, and Gets and commits
+// of those keys that are under way leave nothing behind. Nor does any that ends after Close.
 //
 // Absence is kept like a value. Scan goes to the store and leaves the cache alone. All methods are safe for concurrent use.
 type Cache struct {
@@ -61,6 +65,7 @@ type Cache struct {
 	entries map[string]*list.Element
 	order   *list.List // of *cacheEntry, the one used last in front
 	keys    map[string]*cacheTraffic
+	closed  bool
 	stats   CacheStats
 }
 
@@ -75,7 +80,8 @@ func (e *cacheEntry) size() int64 { return int64(len(e.key)+len(e.value)) + Entr
 // cacheTraffic is what is under way for a key; it exists as long as something is.
 type cacheTraffic struct {
 	reads, commits int
-	mixed          bool // since it exists, two commits have been under way at once, or a commit beside a read
+	version        uint64 // changes when the reads under way have become too old to be kept
+	crowded        bool   // since commits was 0 last: it cannot be told which of them leaves what
 }
 
 // NewCache returns a cache in front of a store, which is the cache's from then on. ErrLimit: a negative option.
@@ -108,23 +114,28 @@ func (c *Cache) Get(ctx context.Context, key []byte) ([]byte, Revision, error) {
 	c.stats.Misses++
 	t := c.traffic(string(key))
 	t.reads++
-	t.mixed = t.mixed || t.commits > 0
+	version, alone := t.version, t.commits == 0
 	c.mu.Unlock()
 
+	var read *cacheEntry
+	defer func() { // also if the store panics
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		t.reads--
+		if read != nil && alone && t.version == version {
+			c.put(read)
+		}
+		c.quiet(string(key), t)
+	}()
 	value, rev, err := c.store.Get(ctx, key)
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	t.reads--
-	if err == nil && !t.mixed {
-		c.put(&cacheEntry{string(key), bytes.Clone(value), rev})
+	if err == nil {
+		read = &cacheEntry{string(key), bytes.Clone(value), rev}
 	}
-	c.quiet(string(key), t)
 	return value, rev, err
 }
 
 // Commit implements Store.
-func (c *Cache) Commit(ctx context.Context, b *Batch) (Revision, error) {
+func (c *Cache) Commit(ctx context.Context, b *Batch) (rev Revision, err error) {
 	written := map[string]*cacheEntry{} // as the last operation of each key leaves it
 	for op := range b.Ops() {
 		switch op.Kind {
@@ -139,33 +150,41 @@ func (c *Cache) Commit(ctx context.Context, b *Batch) (Revision, error) {
 		c.drop(key)
 		t := c.traffic(key)
 		t.commits++
-		t.mixed = t.mixed || t.commits > 1 || t.reads > 0
+		t.version++
+		t.crowded = t.crowded || t.commits > 1
 	}
 	c.mu.Unlock()
 
-	rev, err := c.store.Commit(ctx, b)
+	err = ErrOutcomeUnknown // what a panic of the store leaves
+	defer func() { c.committed(b, written, rev, err) }()
+	return c.store.Commit(ctx, b)
+}
 
+// committed ends a commit by its outcome.
+func (c *Cache) committed(b *Batch, written map[string]*cacheEntry, rev Revision, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err != nil {
+		nothingHappened := errors.Is(err, ErrConflict) && !errors.Is(err, ErrOutcomeUnknown)
+		for op := range b.Ops() {
+			if op.Kind == OpExpect || !nothingHappened {
+				c.forget(string(op.Key))
+			}
+		}
+	}
 	for key, e := range written {
 		t := c.keys[key]
-		t.commits--
-		if err == nil && !t.mixed {
+		if err == nil && !t.crowded {
 			if e.value != nil {
 				e.rev = rev
 			}
 			c.put(e)
 		}
+		if t.commits--; t.commits == 0 {
+			t.crowded = false
+		}
 		c.quiet(key, t)
 	}
-	if errors.Is(err, ErrConflict) { // somebody's picture is old; it should not be the cache's
-		for op := range b.Ops() {
-			if op.Kind == OpExpect {
-				c.drop(string(op.Key))
-			}
-		}
-	}
-	return rev, err
 }
 
 // Scan implements Store.
@@ -173,15 +192,15 @@ func (c *Cache) Scan(ctx context.Context, prefix []byte) iter.Seq2[Entry, error]
 	return c.store.Scan(ctx, prefix)
 }
 
-// Close closes the store. What is in the cache is forgotten.
+// Close forgets what is in the cache and closes the store, which answers from then on.
 func (c *Cache) Close() error {
-	err := c.store.Close()
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.closed = true
 	clear(c.entries)
 	c.order.Init()
 	c.stats.Entries, c.stats.Bytes = 0, 0
-	return err
+	c.mu.Unlock()
+	return c.store.Close()
 }
 
 // Stats tells what the cache holds and how it did.
@@ -211,7 +230,7 @@ func (c *Cache) quiet(key string, t *cacheTraffic) {
 // put keeps an entry, and lets go of those that were not used for longest to make room.
 func (c *Cache) put(e *cacheEntry) {
 	c.drop(e.key)
-	if e.size() > c.opts.MaxBytes {
+	if c.closed || e.size() > c.opts.MaxBytes {
 		return
 	}
 	c.entries[e.key] = c.order.PushFront(e)
@@ -232,4 +251,13 @@ func (c *Cache) drop(key string) {
 	c.stats.Entries--
 	c.stats.Bytes -= at.Value.(*cacheEntry).size()
 	c.order.Remove(at)
+}
+
+// forget drops a key, and sees to it that nothing that is under way brings it back.
+func (c *Cache) forget(key string) {
+	c.drop(key)
+	if t := c.keys[key]; t != nil {
+		t.version++
+		t.crowded = t.commits > 0
+	}
 }
