@@ -104,8 +104,20 @@ func decodeIndex(b []byte) (*index, uint32, error) {
 	for i := range x.entries {
 		e := b[indexEntryAt+i*indexEntrySz:]
 		x.entries[i] = indexEntry{int64(le.Uint64(e)), int64(le.Uint64(e[8:])), int64(le.Uint64(e[16:]))}
+		if !x.entries[i].follows(x.entries[:i]) {
+			return nil, 0, fmt.Errorf("index: entry %d is impossible: %+v", i, x.entries[i])
+		}
 	}
 	return x, sum, nil
+}
+
+// follows reports whether an entry may come behind others: searching relies on their order.
+func (e indexEntry) follows(others []indexEntry) bool {
+	if len(others) == 0 {
+		return e.pos >= segmentHeaderSize
+	}
+	last := others[len(others)-1]
+	return e.base > last.base && e.pos > last.pos && e.maxTime >= last.maxTime
 }
 
 // writeIndex writes the index file of a segment that is about to be sealed and returns its checksum, which the manifest keeps. The

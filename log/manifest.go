@@ -97,6 +97,17 @@ func (f *fields) u32() uint32 { return binary.LittleEndian.Uint32(f.take(4)) }
 func (f *fields) u64() uint64 { return binary.LittleEndian.Uint64(f.take(8)) }
 func (f *fields) i64() int64  { return int64(f.u64()) }
 
+// checkVersion refuses the version of a file that this package does not know.
+func checkVersion(what string, version, known uint32) error {
+	switch {
+	case version == known:
+		return nil
+	case version > known:
+		return fmt.Errorf("%w: %s version %d", ErrVersion, what, version)
+	}
+	return fmt.Errorf("%s version %d", what, version)
+}
+
 func decodeManifest(b []byte) (*manifest, error) {
 	if len(b) < 12 {
 		return nil, fmt.Errorf("manifest is cut short at %d bytes", len(b))
@@ -109,8 +120,8 @@ func decodeManifest(b []byte) (*manifest, error) {
 	if magic := f.u32(); magic != manifestMagic {
 		return nil, fmt.Errorf("not a manifest: magic %08x", magic)
 	}
-	if v := f.u32(); v != manifestVersion {
-		return nil, fmt.Errorf("%w: manifest version %d", ErrVersion, v)
+	if err := checkVersion("manifest", f.u32(), manifestVersion); err != nil {
+		return nil, err
 	}
 	m := &manifest{}
 	m.birth = Birth{TopicID: f.u64(), PartitionID: f.u64(), Lo: f.u64(), Hi: f.u64()}
@@ -129,26 +140,35 @@ func decodeManifest(b []byte) (*manifest, error) {
 		return nil, fmt.Errorf("manifest: %d segments in %d bytes", n, len(f.b))
 	}
 	for range n {
-		s := segmentEntry{base: f.i64(), unique: f.u32(), sealed: f.take(1)[0] == 1}
+		s := segmentEntry{base: f.i64(), unique: f.u32()}
+		sealed := f.take(1)[0]
+		f.bad = f.bad || sealed > 1
+		s.sealed = sealed == 1
 		s.size, s.end, s.maxTime, s.lastAppend = f.i64(), f.i64(), f.i64(), f.i64()
 		s.indexSum = f.u32()
 		m.segments = append(m.segments, s)
 	}
-	return m, m.check(f.bad)
+	if f.bad {
+		return nil, errors.New("manifest: a field has a value that it cannot have")
+	}
+	return m, m.check()
 }
 
 // check refuses a manifest that contradicts itself.
-func (m *manifest) check(short bool) error {
-	if short {
-		return errors.New("manifest is cut short")
-	}
-	end := int64(0)
+func (m *manifest) check() error {
+	end, unique := int64(0), int64(-1)
 	for i, s := range m.segments {
 		last := i == len(m.segments)-1
-		if s.base < end || s.sealed == last || s.unique >= m.nextUnique || s.sealed && (s.end < s.base || s.size < segmentHeaderSize) {
+		possible := s.base >= end && int64(s.unique) > unique && s.unique < m.nextUnique && s.sealed != last
+		if s.sealed {
+			possible = possible && s.end >= s.base && s.size >= segmentHeaderSize
+		} else {
+			possible = possible && s == segmentEntry{base: s.base, unique: s.unique}
+		}
+		if !possible {
 			return fmt.Errorf("manifest: segment %d is impossible: %+v", i, s)
 		}
-		end = max(s.base, s.end)
+		end, unique = max(s.base, s.end), int64(s.unique)
 	}
 	if m.durable < 0 {
 		return fmt.Errorf("manifest: durable end %d", m.durable)

@@ -151,7 +151,7 @@ func manifestFromHeaders(cfg *Config, want *Birth) (*manifest, error) {
 		_, err = f.ReadAt(b, 0)
 		f.Close()
 		h, bad := decodeSegmentHeader(b)
-		if err != nil || bad != nil {
+		if err != nil || bad != nil || segmentName(h.Base, h.Unique) != info.Name() {
 			continue // the manifest would have told; its records are reported as lost
 		}
 		if n := len(m.segments); n > 0 {

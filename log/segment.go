@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/braid-go/braid/internal/vfs"
@@ -13,6 +14,7 @@ import (
 
 const (
 	segmentHeaderSize = 128
+	segmentReserved   = 56 // zeros from here to the checksum
 	segmentMagic      = 0x9c0fe3b7
 	segmentVersion    = 1
 	segmentSuffix     = ".seg"
@@ -60,8 +62,11 @@ func decodeSegmentHeader(b []byte) (segmentHeader, error) {
 	if sum := crc32.Checksum(b[:segmentHeaderSize-4], castagnoli); sum != le.Uint32(b[segmentHeaderSize-4:]) {
 		return h, fmt.Errorf("segment header: checksum is %08x, should be %08x", sum, le.Uint32(b[segmentHeaderSize-4:]))
 	}
-	if v := le.Uint32(b[4:]); v != segmentVersion {
-		return h, fmt.Errorf("%w: segment version %d", ErrVersion, v)
+	if err := checkVersion("segment", le.Uint32(b[4:]), segmentVersion); err != nil {
+		return h, err
+	}
+	if slices.ContainsFunc(b[segmentReserved:segmentHeaderSize-4], func(c byte) bool { return c != 0 }) {
+		return h, errors.New("segment header: something is where this version has zeros")
 	}
 	h.Salt, h.Unique = le.Uint32(b[8:]), le.Uint32(b[12:])
 	h.Base = int64(le.Uint64(b[16:]))
