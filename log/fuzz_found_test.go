@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"io"
 	"testing"
+
+	"github.com/braid-go/braid/internal/vfs"
 )
 
 // What the fuzz targets have found: files whose checksum is right and which this package would not have written.
@@ -62,6 +65,68 @@ func TestFilesThatNobodyWroteAreRefused(t *testing.T) {
 	}
 	if err := headerWith(4, 2)(); !errors.Is(err, ErrVersion) {
 		t.Errorf("a segment of version 2: %v, want ErrVersion", err)
+	}
+}
+
+// A segment that recovery has sealed keeps, behind its end, what was torn. Its offsets have been given out again since. Without the manifest, which knows where the
+// segment ends, that is neither read in the place of the new records nor taken for damage.
+func TestWithoutItsManifestALogDoesNotShowWhatRecoveryHasCut(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := tortureConfig(mem)
+	w := newWorkload(create(t, cfg))
+	if err := errors.Join(w.write(0, 2), w.write(0, 1, 1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	frames := w.l.w.end.pos
+	files := read(t, mem)
+	w.l.Close()
+	name := activeName(t, files)
+	b := bytes.Clone(files[name])
+	second := bytes.Index(b[segmentHeaderSize+1:], magicBytes) + segmentHeaderSize + 1 // the first of the second batch
+	hole := bytes.Index(b[second+1:], magicBytes) + second + 1
+	b[hole+FrameHeaderSize] ^= 1
+	fsys := place(t, files.With(name, b[:frames]))
+	l, report, err := Open(tortureConfig(fsys), &testBirth, Proof{})
+	if err != nil || len(report.Torn) != 1 || l.End() != 3 {
+		t.Fatalf("not what this test is about: %+v, %v", report, err)
+	}
+	if err := errors.Join(put(l, true, "new 3", "new 4", "new 5", "new 6"), put(l, true, "new 7"), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want := map[int64]string{0: w.acked[0], 1: w.acked[1], 2: w.acked[2], 3: "new 3", 4: "new 4", 5: "new 5", 6: "new 6", 7: "new 7"}
+	files = read(t, fsys)
+	l, report, err = OpenReadOnly(tortureConfig(place(t, files.With(manifestName, []byte("spoiled")))), &testBirth, ReadOnlyOptions{})
+	if err != nil || len(report.Problems) != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	defer l.Close()
+	for from := range int64(8) {
+		got := map[int64]string{}
+		r := l.NewReader(from, ReaderOptions{})
+		for {
+			f, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatalf("from %d: %v", from, err)
+			}
+			var rec Record
+			for ok, err := f.Next(&rec); ok; ok, err = f.Next(&rec) {
+				if got[rec.Offset] = string(rec.Value); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		r.Close()
+		for off := from; off < 8; off++ {
+			if got[off] != want[off] {
+				t.Errorf("from %d: offset %d holds %q, want %q", from, off, got[off], want[off])
+			}
+		}
+	}
+	if verified, err := l.Verify(t.Context(), nil); err != nil || len(verified.Problems) > 0 || verified.Records != 8 {
+		t.Errorf("verify: %+v, %v", verified, err)
 	}
 }
 

@@ -160,15 +160,16 @@ func endOf(s *segment, visible mark) int64 {
 	return visible.off
 }
 
-// read returns the next frame of the segment that is wanted; nil at the segment's end.
+// read returns the next frame of the segment that is wanted; nil at the segment's end. Where the manifest is damaged the file may be longer than
+// the segment was when it was sealed, with frames whose offsets have been given out again in the next one.
 func (r *Reader) read(s *segment, limit int64) (*Frame, error) {
 	r.sc.limit = limit
-	for r.pos < limit {
+	for r.pos < limit && !s.holdsNone(r.off) {
 		h, b, bad, err := r.sc.frame(r.pos)
 		if err != nil {
 			return nil, err
 		}
-		if bad == nil && h.Base < s.base {
+		if bad == nil && (h.Base < s.base || s.holdsNone(h.Base)) {
 			bad = errNoFrame
 		}
 		if bad != nil {
@@ -211,7 +212,7 @@ func (r *Reader) resync(s *segment, limit int64, bad error) error {
 		return err
 	}
 	at, h, ok, err := r.sc.find(r.pos+1, s.base)
-	for err == nil && ok && h.End() <= r.off {
+	for err == nil && ok && (h.End() <= r.off || s.holdsNone(h.Base)) {
 		at, h, ok, err = r.sc.find(at+int64(h.Size()), s.base)
 	}
 	if err != nil {
@@ -305,7 +306,7 @@ func (l *Log) firstAt(s *segment, pos, t int64, visible mark) (int64, bool, erro
 			return 0, false, err
 		}
 		pos = at + int64(h.Size())
-		if h.MaxTime < t {
+		if h.MaxTime < t || s.holdsNone(h.Base) {
 			continue
 		}
 		b, err := sc.bytes(at, h.Size())

@@ -100,6 +100,9 @@ func segmentName(base int64, unique uint32) string {
 // begin is where the segment's first frame is.
 func (s *segment) begin() mark { return mark{s.base, segmentHeaderSize} }
 
+// holdsNone reports whether no record from an offset on is in the segment, because it was sealed before.
+func (s *segment) holdsNone(off int64) bool { return s.sealed && off >= s.end }
+
 func (s *segment) name() string { return segmentName(s.base, s.unique) }
 
 // acquire returns the segment's file for reading; release gives it back.

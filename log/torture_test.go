@@ -170,7 +170,7 @@ func (w *workload) clone() *workload {
 }
 
 // built returns the bytes of every file of a log after a workload, and the workload.
-func built(t *testing.T, closed bool) (map[string][]byte, *workload) {
+func built(t testing.TB, closed bool) (map[string][]byte, *workload) {
 	t.Helper()
 	mem := vfs.NewMem()
 	cfg := tortureConfig(mem)
@@ -199,7 +199,7 @@ func built(t *testing.T, closed bool) (map[string][]byte, *workload) {
 }
 
 // place makes a log directory of files.
-func place(t *testing.T, files map[string][]byte) vfs.FS {
+func place(t testing.TB, files map[string][]byte) vfs.FS {
 	t.Helper()
 	mem := vfs.NewVolatile()
 	if err := mem.Mkdir("log"); err != nil {
@@ -219,7 +219,7 @@ func place(t *testing.T, files map[string][]byte) vfs.FS {
 }
 
 // activeName is the segment that the manifest lists last.
-func activeName(t *testing.T, files map[string][]byte) string {
+func activeName(t testing.TB, files map[string][]byte) string {
 	t.Helper()
 	m, err := decodeManifest(files[manifestName])
 	if err != nil {

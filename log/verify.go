@@ -157,12 +157,12 @@ func (w *walker) run(ctx context.Context) (more bool, err error) {
 // frames visits the segment's frames.
 func (w *walker) frames(ctx context.Context) (bool, error) {
 	pos := int64(segmentHeaderSize)
-	for pos < w.limit {
+	for pos < w.limit && !w.s.holdsNone(w.off) {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
 		h, b, bad, err := w.sc.frame(pos)
-		if err == nil && bad == nil && h.Base < w.off {
+		if err == nil && bad == nil && (h.Base < w.off || w.s.holdsNone(h.Base)) {
 			bad = fmt.Errorf("a frame of offset %d where %d is expected", h.Base, w.off)
 		}
 		if err != nil {
@@ -178,7 +178,11 @@ func (w *walker) frames(ctx context.Context) (bool, error) {
 		at := pos
 		if bad != nil {
 			var ok bool
-			if at, h, ok, err = w.sc.find(pos+1, w.off); err != nil {
+			at, h, ok, err = w.sc.find(pos+1, w.off)
+			for err == nil && ok && w.s.holdsNone(h.Base) {
+				at, h, ok, err = w.sc.find(at+int64(h.Size()), w.off)
+			}
+			if err != nil {
 				return false, err
 			}
 			if !ok {
