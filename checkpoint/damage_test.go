@@ -23,7 +23,7 @@ type history struct {
 }
 
 // makeHistory commits a few batches. If clean, the store is closed, otherwise it is as a killed process leaves it.
-func makeHistory(t *testing.T, clean bool) *history {
+func makeHistory(t testing.TB, clean bool) *history {
 	t.Helper()
 	dir := t.TempDir()
 	w := mustOpen(t, dir, quick(true))
@@ -49,7 +49,7 @@ func makeHistory(t *testing.T, clean bool) *history {
 	return h
 }
 
-func (h *history) note(t *testing.T, w *WAL) {
+func (h *history) note(t testing.TB, w *WAL) {
 	t.Helper()
 	data := readFiles(t, w.dir)
 	g := findEntries([]byte(data[data.segment(t)]), saltOf(testID, 2))

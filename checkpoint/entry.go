@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -235,9 +236,10 @@ type reader struct {
 	bad bool
 }
 
+// uvarint takes a number, which has no more bytes than it needs: what is stored has one encoding.
 func (r *reader) uvarint() uint64 {
 	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
+	if n <= 0 || n != (bits.Len64(v|1)+6)/7 {
 		r.b, r.bad = nil, true
 		return 0
 	}

@@ -155,9 +155,16 @@ func (c *chain) loadSnapshot(s *state) error {
 				return c.badSnapshot(e, fmt.Sprintf("chunk %d of the snapshot after sequence %d, expected chunk %d of %d", ch.index, ch.base, next, base))
 			}
 			next++
-			err := eachItem(ch.items, func(key, value []byte, rev Revision) { s.put(newItem(key, value, rev)) })
+			newest := Revision(0)
+			err := eachItem(ch.items, func(key, value []byte, rev Revision) {
+				newest = max(newest, rev)
+				s.put(newItem(key, value, rev))
+			})
 			if err != nil {
 				return err
+			}
+			if uint64(newest) > base {
+				return c.badSnapshot(e, fmt.Sprintf("a key of revision %d in the snapshot after sequence %d", newest, base))
 			}
 			if !ch.final {
 				continue
