@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -87,7 +88,7 @@ func evenStart(i, n int) uint64 {
 // makeLayout checks the partitions of a layout and puts them in order.
 func makeLayout(infos []Info) (*Layout, error) {
 	l := &Layout{all: infos}
-	slices.SortFunc(l.all, func(a, b Info) int { return int(min(1, max(-1, int64(a.ID)-int64(b.ID)))) })
+	slices.SortFunc(l.all, func(a, b Info) int { return cmp.Compare(a.ID, b.ID) })
 	for i, p := range l.all {
 		switch {
 		case p.ID == 0 || i > 0 && p.ID == l.all[i-1].ID:
@@ -147,7 +148,7 @@ func (l *Layout) All() []Info { return l.all }
 
 // Lookup returns the partition of an id.
 func (l *Layout) Lookup(id ID) (Info, bool) {
-	i, ok := slices.BinarySearchFunc(l.all, id, func(p Info, id ID) int { return int(min(1, max(-1, int64(p.ID)-int64(id)))) })
+	i, ok := slices.BinarySearchFunc(l.all, id, func(p Info, id ID) int { return cmp.Compare(p.ID, id) })
 	if !ok {
 		return Info{}, false
 	}
@@ -221,6 +222,9 @@ func DecodeLayout(b []byte) (*Layout, error) {
 		}
 		infos[i] = Info{ID: ID(le.Uint64(b)), Range: Range{le.Uint64(b[8:]), le.Uint64(b[16:])}, State: State(b[24]),
 			First: int64(le.Uint64(b[25:])), End: int64(le.Uint64(b[33:]))}
+		if i > 0 && infos[i].ID <= infos[i-1].ID {
+			return nil, fmt.Errorf("%w: partition %d comes behind %d", ErrLayout, infos[i].ID, infos[i-1].ID)
+		}
 		parents := int(le.Uint16(b[41:]))
 		b = b[minInfoSize:]
 		if len(b) < 8*parents {
