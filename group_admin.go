@@ -224,13 +224,19 @@ func (g *Group) Export(ctx context.Context) (*Positions, error) {
 }
 
 // PlanImport plans a reset to exported positions, of this group or of another. Partitions that are not named stay where they are. ErrVersion: a newer
-// version exported them. A partition that the topic does not have, or a negative offset, is an [OptionError].
+// version exported them. A partition that the topic does not have, a negative offset, or what no version has exported, is an [OptionError].
 func (g *Group) PlanImport(ctx context.Context, from *Positions) (*ResetPlan, error) {
-	if from.Version != positionsVersion {
+	if from.Version > positionsVersion {
 		return nil, fmt.Errorf("%w: positions of version %d, this is %d", ErrVersion, from.Version, positionsVersion)
+	}
+	if from.Version != positionsVersion {
+		return nil, &OptionError{"Positions.Version", from.Version, "not exported positions"}
 	}
 	if err := FromOffsets(from.Offsets).check("Positions.Offsets"); err != nil {
 		return nil, err
+	}
+	if len(from.Offsets) == 0 {
+		return &ResetPlan{g: g, tab: g.t.table.Load()}, nil
 	}
 	ids := make([]PartitionID, 0, len(from.Offsets))
 	for id := range from.Offsets {
