@@ -288,3 +288,41 @@ func TestFilesOfADirectoryGoneCutOrMixedUpAreReported(t *testing.T) {
 		t.Logf("files damaged: %d", cases)
 	}
 }
+
+// Writes to the files of a directory that was left by a kill, torn: the commit log and the segments cut at every byte, or a range of them zeros or garbage. What the commit log has kept of
+// the segments is there whatever has become of them.
+func TestEveryTearOfADirectoryIsSurvived(t *testing.T) {
+	c := corpora(t)[1]
+	dir := filepath.Join(scratch(t), "data")
+	c.writeFiles(t, dir, c.files)
+	step, take := damage.Step(false, 191), 23
+	if *long {
+		step, take = 401, 1 // every cut, and ranges of every length
+	}
+	cases, written, n := 0, 0, 0
+	for _, name := range c.files.Names() {
+		if !strings.HasPrefix(name, "checkpoint/0") && !strings.HasSuffix(name, ".seg") {
+			continue
+		}
+		whole, file := c.files[name], filepath.Join(dir, name)
+		for tear := range damage.Tears(0, len(whole), step, "zeros", "garbage") {
+			if n++; n%take != 0 {
+				continue
+			}
+			files := c.files.With(name, tear.Apply(whole, nil))
+			d := c.damage(t, files, fmt.Sprintf("%s: %v", name, tear), true)
+			if len(d.changed) == 0 {
+				continue
+			}
+			overwrite(t, file, files[name])
+			d.readOnly(dir)
+			overwrite(t, file, whole)
+			if cases++; cases%17 == 0 {
+				c.writeFiles(t, dir+"-written", files)
+				d.writable(dir + "-written")
+				written++
+			}
+		}
+	}
+	t.Logf("torn cases: %d for reading, %d of them for writing too", cases, written)
+}
