@@ -8,6 +8,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/braid-go/braid/internal/damage"
 	"github.com/braid-go/braid/internal/vfs"
 )
 
@@ -138,4 +139,32 @@ func sealed(b []byte) []byte {
 	b = bytes.Clone(b)
 	binary.LittleEndian.PutUint32(b[len(b)-4:], crc32.Checksum(b[:len(b)-4], castagnoli))
 	return b
+}
+
+// The manifest and the header of the first segment are damaged: its records were passed over, as if the log began behind them.
+func TestWithoutItsManifestALogReadsASegmentWhoseHeaderIsDamaged(t *testing.T) {
+	mem := vfs.NewMem()
+	l := create(t, testConfig(mem))
+	want := 0
+	for range 300 {
+		mustPut(t, l, "value")
+		want++
+	}
+	segments := l.Segments()
+	l.Close()
+	files := read(t, mem).With(manifestName, []byte("spoiled"))
+	for _, s := range []int{0, 1, len(segments) - 1} {
+		name := segments[s].Name
+		l, _, err := OpenReadOnly(testConfig(place(t, files.With(name, damage.Flip(files[name], 500)))), &testBirth, ReadOnlyOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, problems := contents(t, l); len(got) != want || len(problems) > 0 || l.Start() != 0 {
+			t.Errorf("header of %s: %d records of %d from %d on, %v", name, len(got), want, l.Start(), problems)
+		}
+		if report, err := l.Verify(t.Context(), nil); err != nil || len(report.Problems) != 1 {
+			t.Errorf("header of %s: verify: %+v, %v", name, report, err)
+		}
+		l.Close()
+	}
 }

@@ -135,13 +135,15 @@ func (l *Log) changeSegments(m *manifest, was *segment, visible mark) mark {
 	return from
 }
 
-// manifestFromHeaders makes a manifest of what the segments say of themselves: each ends where the next begins.
+// manifestFromHeaders makes a manifest of what the segments say of themselves: each ends where the next begins. One whose header is damaged has its
+// name, and the others know the log's salt.
 func manifestFromHeaders(cfg *Config, want *Birth) (*manifest, error) {
 	files, err := segmentFiles(cfg)
 	if err != nil {
 		return nil, err
 	}
 	m := &manifest{}
+	known := false
 	for _, info := range files {
 		f, err := cfg.FS.Open(cfg.path(info.Name()))
 		if err != nil {
@@ -150,19 +152,18 @@ func manifestFromHeaders(cfg *Config, want *Birth) (*manifest, error) {
 		b := make([]byte, segmentHeaderSize)
 		_, err = f.ReadAt(b, 0)
 		f.Close()
-		h, bad := decodeSegmentHeader(b)
-		if err != nil || bad != nil || segmentName(h.Base, h.Unique) != info.Name() {
-			continue // the manifest would have told; its records are reported as lost
+		if h, bad := decodeSegmentHeader(b); err == nil && bad == nil && segmentName(h.Base, h.Unique) == info.Name() {
+			m.birth, m.salt, known = h.Birth, h.Salt, true
 		}
+		base, unique, _ := parseSegmentName(info.Name())
 		if n := len(m.segments); n > 0 {
 			last := &m.segments[n-1]
-			last.sealed, last.end = true, h.Base
+			last.sealed, last.end = true, base
 		}
-		m.birth, m.salt = h.Birth, h.Salt
-		m.nextUnique = max(m.nextUnique, h.Unique+1)
-		m.segments = append(m.segments, segmentEntry{base: h.Base, unique: h.Unique, size: info.Size(), maxTime: 1<<63 - 1})
+		m.nextUnique = max(m.nextUnique, unique+1)
+		m.segments = append(m.segments, segmentEntry{base: base, unique: unique, size: info.Size(), maxTime: 1<<63 - 1})
 	}
-	if len(m.segments) == 0 {
+	if !known {
 		return nil, &MissingDataError{Dir: cfg.Dir, File: manifestName, Reason: "neither manifest nor segment headers can be read"}
 	}
 	m.segments[len(m.segments)-1].size = 0
