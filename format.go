@@ -91,6 +91,9 @@ func decodeFormat(path string, b []byte) (format, error) {
 func readFormat(dir string) (format, error) {
 	path := filepath.Join(dir, formatName)
 	b, err := vfs.ReadFile(vfs.OS, path, 4096)
+	if errors.Is(err, vfs.ErrTooLarge) {
+		return format{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
 	if err != nil {
 		return format{}, err
 	}

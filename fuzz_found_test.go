@@ -2,6 +2,8 @@ package braid
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,5 +47,34 @@ func TestImportingThePositionsOfAGroupThatHasNoneMovesNothing(t *testing.T) {
 	}
 	if _, err := g.PlanImport(t.Context(), &Positions{}); !errors.Is(err, ErrInvalidOption) || errors.Is(err, ErrVersion) {
 		t.Errorf("what is no export: %v, want ErrInvalidOption", err)
+	}
+}
+
+// A file that has grown beyond what is read of it gave the error of the reading, which says nothing of damage.
+func TestFilesThatHaveGrownBeyondAllSenseAreCorrupt(t *testing.T) {
+	for _, name := range []string{formatName, filepath.Join(storeName, "CURRENT"), filepath.Join(partitionsName, "0000000001", "MANIFEST"),
+		filepath.Join(storeName, "0000000001", "00000000000000000001")} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			b := open(t, dir, Options{})
+			publish(t, ensure(t, b, "t", TopicConfig{}), "x")
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Truncate(filepath.Join(dir, name), 9<<30); err != nil {
+				t.Skipf("no sparse files of that size here: %v", err)
+			}
+			for _, opts := range []Options{{}, {ReadOnly: true}} {
+				b, err := Open(dir, opts)
+				if err == nil && opts.ReadOnly && len(b.OpenReport().Partitions) > 0 { // the segments stand in for their manifest
+					if err = b.OpenReport().Partitions[0].Problems[0]; b.Close() != nil {
+						t.Error("close")
+					}
+				}
+				if !errors.Is(err, ErrCorrupt) {
+					t.Errorf("error %v, want ErrCorrupt", err)
+				}
+			}
+		})
 	}
 }

@@ -48,6 +48,9 @@ func readGeneration(dir string, number uint64, id [16]byte) (*scanned, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &MissingDataError{path, "the file is gone"}
 	}
+	if errors.Is(err, vfs.ErrTooLarge) {
+		return nil, &CorruptError{path, 0, -1, err.Error()}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -183,6 +183,9 @@ func readManifest(c *Config) (*manifest, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &MissingDataError{Dir: c.Dir, File: manifestName, Reason: "the manifest is gone"}
 	}
+	if errors.Is(err, vfs.ErrTooLarge) {
+		return nil, &CorruptError{Dir: c.Dir, File: manifestName, Len: -1, Reason: err.Error()}
+	}
 	if err != nil {
 		return nil, err
 	}
