@@ -162,8 +162,8 @@ func (d *damaged) judge(b *braid.Broker, readOnly bool) (content, []braid.Gap) {
 	return got, gaps
 }
 
-// mayEnd reports whether a partition may end in front of an acknowledged record: after an unclean stop, or without its manifest, nothing proves where it ended. What
-// it holds then is a beginning of what it held.
+// mayEnd reports whether a partition may end in front of an acknowledged record: after an unclean stop, or without its manifest, nothing proves where it ended. Without its manifest nothing
+// proves where it began either, if its first file is gone too.
 func (d *damaged) mayEnd(b *braid.Broker, place at, readOnly bool) bool {
 	topic, err := b.Topic(place.topic)
 	if err != nil {
@@ -172,7 +172,7 @@ func (d *damaged) mayEnd(b *braid.Broker, place at, readOnly bool) bool {
 	lostManifest := readOnly && !d.single && slices.Contains(d.changed, path.Join("partitions", fmt.Sprintf("%010d", place.partition), "MANIFEST"))
 	for _, p := range topic.Partitions() {
 		if p.ID == place.partition {
-			return p.End <= place.offset && (!d.closed || lostManifest)
+			return p.End <= place.offset && (!d.closed || lostManifest) || place.offset < p.Start && lostManifest && len(b.OpenReport().Partitions) > 0
 		}
 	}
 	return false
