@@ -16,6 +16,7 @@ type survived struct {
 	state   map[string]string
 	at      map[PartitionID]int64 // of the group
 	layout  map[PartitionID]bool
+	topics  map[string]*Topic
 }
 
 type place struct {
@@ -26,13 +27,14 @@ type place struct {
 
 // look reads all of a broker; a power cut is no damage, so nothing may be reported as such.
 func look(t *testing.T, b *Broker) (*survived, error) {
-	s := &survived{records: map[place]string{}, values: map[string]int{}, state: map[string]string{}, layout: map[PartitionID]bool{}}
+	s := &survived{records: map[place]string{}, values: map[string]int{}, state: map[string]string{}, layout: map[PartitionID]bool{}, topics: map[string]*Topic{}}
 	for _, p := range b.OpenReport().Partitions {
 		if len(p.Problems) > 0 || p.GapFrom != p.GapNext {
 			return nil, fmt.Errorf("reported: %+v", p)
 		}
 	}
 	for _, topic := range b.Topics() {
+		s.topics[topic.Name()] = topic
 		for rec, err := range topic.Read(t.Context(), ReadOptions{}) {
 			if err != nil {
 				return nil, err
@@ -62,6 +64,18 @@ func look(t *testing.T, b *Broker) (*survived, error) {
 		s.state[e.Key] = string(e.Value)
 	}
 	return s, nil
+}
+
+// start is where the partition of a place begins.
+func (s *survived) start(at place) int64 {
+	if topic := s.topics[at.topic]; topic != nil {
+		for _, p := range topic.Partitions() {
+			if p.ID == at.partition {
+				return p.Start
+			}
+		}
+	}
+	return 0
 }
 
 // check opens what a power cut has left, compares it with what was acknowledged by then, publishes, and opens it again.
@@ -134,6 +148,15 @@ func (w *busy) judge(s *survived, acked int, fail func(string, ...any)) {
 			at := place{a.rec.Topic, a.rec.Partition, a.rec.Offset}
 			if got, there := s.records[at]; !there || got != string(a.rec.Value) {
 				fail("%+v was acknowledged as %q, and is %q, %v", at, a.rec.Value, got, there)
+			}
+		case a.passing != nil:
+			at := place{a.passing.Topic, a.passing.Partition, a.passing.Offset}
+			if got, there := s.records[at]; there && got != string(a.passing.Value) || !there && at.offset >= s.start(at) {
+				fail("%+v was acknowledged as %q, and is %q, %v; the partition begins at %d", at, a.passing.Value, got, there, s.start(at))
+			}
+		case a.deleted != "":
+			if s.topics[a.deleted] != nil {
+				fail("topic %s was deleted, and is there", a.deleted)
 			}
 		case a.split != nil:
 			for _, id := range a.split {

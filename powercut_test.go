@@ -224,12 +224,15 @@ type busy struct {
 	acked []ack
 }
 
-// ack is something that was acknowledged: a record, or a transaction, or a position, or the layout after a change.
+// ack is something that was acknowledged: a record, or a transaction with its positions, or new partitions, or a record that retention may have taken since, or the deletion
+// of a topic.
 type ack struct {
 	rec      *Record
 	txn      string
 	position map[PartitionID]int64
 	split    []PartitionID
+	passing  *Record
+	deleted  string
 }
 
 func (w *busy) ack(a ack) {
@@ -300,6 +303,56 @@ func (w *busy) transact(ctx context.Context, in, out *Topic, n int) error {
 	return nil
 }
 
+// relayout splits both partitions and merges the two children in the middle.
+func (w *busy) relayout(ctx context.Context, in *Topic) error {
+	var middle []PartitionID
+	for i, id := range []PartitionID{1, 2} {
+		children, err := in.Split(ctx, id)
+		if err != nil {
+			return err
+		}
+		w.ack(ack{split: children})
+		middle = append(middle, children[1-i])
+	}
+	merged, err := in.Merge(ctx, middle[0], middle[1])
+	if err == nil {
+		w.ack(ack{split: []PartitionID{merged}})
+	}
+	return err
+}
+
+// pass publishes to a topic whose retention takes the oldest away meanwhile, and deletes another topic.
+func (w *busy) pass(ctx context.Context, b *Broker) error {
+	old, err := b.EnsureTopic(ctx, "old", TopicConfig{SegmentBytes: 64 << 10, RetentionBytes: 100_000})
+	if err != nil {
+		return err
+	}
+	doomed, err := b.EnsureTopic(ctx, "doomed", TopicConfig{})
+	if err != nil {
+		return err
+	}
+	for i := range 12 {
+		rec := &Record{Value: fmt.Appendf(nil, "old %d", i), Headers: []Header{{Key: "large", Value: bytes.Repeat([]byte("y"), 30_000)}}}
+		if err := old.Publish(ctx, rec); err != nil {
+			return err
+		}
+		w.ack(ack{passing: rec})
+		if err := old.retain(); err != nil {
+			return err
+		}
+		if err := doomed.Publish(ctx, &Record{Value: fmt.Appendf(nil, "doomed %d", i)}); i < 6 && err != nil {
+			return err
+		}
+		if i == 5 {
+			if err := b.DeleteTopic(ctx, "doomed"); err != nil {
+				return err
+			}
+			w.ack(ack{deleted: "doomed"})
+		}
+	}
+	return nil
+}
+
 // run does everything at once.
 func (w *busy) run(t *testing.T, b *Broker) {
 	t.Helper()
@@ -311,16 +364,8 @@ func (w *busy) run(t *testing.T, b *Broker) {
 		func() error { return w.publishAll(ctx, in, 40) },
 		func() error { return w.publishAll(ctx, out, 40) },
 		func() error { return w.transact(ctx, in, out, 12) },
-		func() error {
-			for _, id := range []PartitionID{1, 2} {
-				children, err := in.Split(ctx, id)
-				if err != nil {
-					return err
-				}
-				w.ack(ack{split: children})
-			}
-			return nil
-		},
+		func() error { return w.relayout(ctx, in) },
+		func() error { return w.pass(ctx, b) },
 	} {
 		wg.Go(func() {
 			if err := do(); err != nil {
@@ -331,8 +376,8 @@ func (w *busy) run(t *testing.T, b *Broker) {
 	wg.Wait()
 }
 
-// Power is cut before every operation on a partition's files, while records are published to two topics, transactions move a group and write to both, partitions split and segments end. What was acknowledged is
-// there, transactions happened wholly or not at all, and the broker goes on.
+// Power is cut before every operation on a partition's files, while records are published to several topics, transactions move a group and write to two of them, partitions split and merge, segments end,
+// retention takes some away, and a topic is deleted. What was acknowledged is there, everything has happened wholly or not at all, and the broker goes on.
 func TestPowerCutsOfAWholeBroker(t *testing.T) {
 	seed := *cutSeed
 	if seed == 0 {
@@ -340,7 +385,7 @@ func TestPowerCutsOfAWholeBroker(t *testing.T) {
 	}
 	t.Logf("seed %d; again (without the schedule): go test -run '^%s$' -cutseed %d .", seed, t.Name(), seed)
 	dir := filepath.Join(inMemory(t), "data")
-	every, again := 3, 4
+	every, again := 5, 4
 	if *long {
 		every, again = 1, 40
 	}
