@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
@@ -66,9 +65,12 @@ func decodeCurrent(b []byte) (*current, error) {
 		if _, err := fmt.Sscanf(line, "generation %d\n", &g); err != nil {
 			return nil, fmt.Errorf("generation: %w", err)
 		}
+		if n := len(c.generations); g == 0 || n > 0 && g <= c.generations[n-1] {
+			return nil, fmt.Errorf("generation %d comes behind %v", g, c.generations)
+		}
 		c.generations = append(c.generations, g)
 	}
-	if !bytes.Equal(c.encode(), b) || !slices.IsSorted(c.generations) || c.generations[0] == 0 {
+	if !bytes.Equal(c.encode(), b) {
 		return nil, errors.New("not as this package writes it")
 	}
 	return c, nil

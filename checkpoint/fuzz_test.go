@@ -3,9 +3,12 @@ package checkpoint
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime/metrics"
 	"testing"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/braid-go/braid/internal/damage"
 )
@@ -206,14 +209,39 @@ func aGeneration(rev Revision) []byte {
 	return out
 }
 
+// FuzzDecodeCurrent decodes any text as CURRENT, also with its sum put right. What is accepted is encoded to the same bytes, lists generations in order, and is refused with
+// any one bit flipped. Only a higher version is ErrVersion.
 func FuzzDecodeCurrent(f *testing.F) {
 	c := current{id: testID, proven: 12, generations: []uint64{3, 4}}
-	f.Add(c.encode())
-	f.Add([]byte(newerCurrent()))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	twice := current{id: testID, proven: 12, generations: []uint64{3, 3}}
+	for _, b := range [][]byte{c.encode(), twice.encode(), []byte(newerCurrent()), bytes.ToUpper(c.encode()), bytes.Replace(c.encode(), []byte("3"), []byte("5"), 1)} {
+		f.Add(b, false, uint16(9))
+		f.Add(b, true, uint16(90))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, repair bool, bit uint16) {
+		if body, _, found := bytes.Cut(b, []byte("sum ")); repair && found {
+			b = fmt.Appendf(bytes.Clone(body), "sum %016x\n", xxhash.Sum64(body))
+		}
 		c, err := decodeCurrent(b)
-		if err == nil && string(c.encode()) != string(b) {
+		if err != nil {
+			if errors.Is(err, ErrVersion) && bytes.HasPrefix(b, []byte("checkpoint 1\n")) {
+				t.Errorf("%q: %v", b, err)
+			}
+			return
+		}
+		if string(c.encode()) != string(b) {
 			t.Errorf("%q is accepted and written as %q", b, c.encode())
+		}
+		if n := len(c.generations); n == 0 || n > maxGenerations || c.generations[0] == 0 {
+			t.Errorf("accepted with the generations %v", c.generations)
+		}
+		for i, g := range c.generations[1:] {
+			if g <= c.generations[i] {
+				t.Errorf("accepted with the generations %v", c.generations)
+			}
+		}
+		if _, err := decodeCurrent(damage.Flip(b, int(bit)%(8*len(b)))); err == nil {
+			t.Errorf("accepted with bit %d flipped", bit)
 		}
 	})
 }
