@@ -175,3 +175,33 @@ func TestASyncInAnUnsyncedModeLeavesNoHole(t *testing.T) {
 		})
 	}
 }
+
+// Retention held the lock that guards the active segment, and asked for what the commit log has still to apply, for which that lock is needed where the segment is full: it waited for
+// itself, and whoever wrote to the log waited for it.
+func TestRetentionDoesNotWaitForItselfWhereFramesHaveStillToBeApplied(t *testing.T) {
+	cfg := testConfig(vfs.NewMem())
+	var l *Log
+	var waiting loggedPut
+	cfg.CatchUp = func() {
+		if !l.gate.TryLock() {
+			t.Fatal("asked to apply frames under the lock that this needs")
+		}
+		l.gate.Unlock()
+		waiting.apply(t, l)
+		l.Caught(l.Announced())
+	}
+	l = create(t, cfg)
+	for range 5 {
+		mustPut(t, l, filler("a"))
+	}
+	waiting = assign(t, l, filler("waits"))
+	l.Announce()
+	removed, err := l.Retain(Retention{MaxBytes: 7000})
+	if err != nil || len(removed) == 0 {
+		t.Errorf("%d segments removed, %v", len(removed), err)
+	}
+	if got, problems := contents(t, l); got[5] != filler("waits") || len(problems) > 0 {
+		t.Errorf("%d records, %v; what was waiting is not among them", len(got), problems)
+	}
+	l.Close()
+}

@@ -206,9 +206,14 @@ func (l *Log) Segments() []SegmentInfo {
 	return out
 }
 
-// snapshot returns what a reader may read.
+// snapshot returns what a reader may read. The caller holds no lock: what has been announced is applied first, for which others are needed.
 func (l *Log) snapshot() (segments []*segment, visible mark, err error) {
 	l.catchUp()
+	return l.applied()
+}
+
+// applied is snapshot of what has been applied already.
+func (l *Log) applied() (segments []*segment, visible mark, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.closed {

@@ -95,7 +95,7 @@ func (l *Log) Refresh() error {
 	}
 	l.gate.Lock()
 	defer l.gate.Unlock()
-	segments, visible, err := l.snapshot()
+	segments, visible, err := l.applied()
 	if err != nil {
 		return err
 	}

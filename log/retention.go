@@ -39,7 +39,7 @@ func (l *Log) Retain(policy Retention) ([]SegmentInfo, error) {
 	if l.readOnly {
 		return nil, ErrReadOnly
 	}
-	segments, _, err := l.snapshot()
+	segments, _, err := l.applied()
 	if err == nil {
 		err = l.Err()
 	}
