@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/gofrs/flock"
 
@@ -182,27 +181,6 @@ func (b *Broker) spawn(f func()) {
 	}
 	b.mu.RUnlock()
 	f()
-}
-
-// Retention runs this often.
-const retentionInterval = 15 * time.Second
-
-// runRetention applies the topics' retention until the broker closes.
-func (b *Broker) runRetention() {
-	ticker := time.NewTicker(retentionInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-b.done:
-			return
-		case <-ticker.C:
-		}
-		for _, t := range b.Topics() {
-			if err := t.retain(); err != nil {
-				b.opts.Logger.Error("retention failed", "topic", t.name, "error", err)
-			}
-		}
-	}
 }
 
 // parallelism is how many partitions are opened, made or closed at a time: what

@@ -151,7 +151,7 @@ func newCoordinator(ctx context.Context, t *Topic, name string, opts SubscribeOp
 	c.g = group.New(cfg, tab.lineage(), epoch)
 	for _, p := range tab.all {
 		info, _ := tab.layout.Lookup(p.id)
-		if info.State == partition.StateSealed && (positions[p.id].Offset >= info.End || p.log.Start() >= info.End) {
+		if info.State == partition.StateSealed && positions[p.id].Offset >= info.End {
 			c.g.Finished(uint64(p.id))
 		}
 	}
@@ -210,24 +210,34 @@ func (c *coordinator) positions(ctx context.Context) (map[PartitionID]group.Posi
 
 // commitFirst commits where a new group begins, in all partitions in one step, so that what "latest" means is found out once.
 func (c *coordinator) commitFirst(ctx context.Context, from Position) error {
-	tab := c.t.table.Load()
-	var first checkpoint.Batch
-	first.Expect(layoutKey(c.t.id), tab.rev) // a topic that is being deleted gets none
-	for _, p := range tab.all {
-		offset, err := from.resolve(p.id, p.log)
-		if err != nil {
-			return logError(c.t.name, p.id, err)
+	for {
+		tab := c.t.table.Load()
+		var first checkpoint.Batch
+		first.Expect(layoutKey(c.t.id), tab.rev) // a topic that is being deleted gets none
+		for _, p := range tab.all {
+			offset, err := from.resolve(p.id, p.log)
+			if err != nil && !p.dropped.Load() {
+				return logError(c.t.name, p.id, err)
+			}
+			value, _ := group.Position{Offset: offset}.MarshalBinary()
+			key := group.Key(c.t.id, c.name, uint64(p.id))
+			first.Expect(key, 0)
+			first.Put(key, value)
 		}
-		value, _ := group.Position{Offset: offset}.MarshalBinary()
-		key := group.Key(c.t.id, c.name, uint64(p.id))
-		first.Expect(key, 0)
-		first.Put(key, value)
+		_, err := c.t.b.store.Commit(ctx, &first)
+		switch {
+		case !errors.Is(err, checkpoint.ErrConflict):
+			return storeError(err)
+		case c.t.deleted.Load():
+			return fmt.Errorf("%w: %w", ErrTopicNotFound, err)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		// The layout has changed meanwhile.
+		if err := c.t.settledLayout(ctx); err != nil {
+			return err
+		}
 	}
-	_, err := c.t.b.store.Commit(ctx, &first)
-	if errors.Is(err, checkpoint.ErrConflict) {
-		return fmt.Errorf("%w: %w", ErrTopicNotFound, err)
-	}
-	return storeError(err)
 }
 
 // add joins a subscription.

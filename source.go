@@ -37,6 +37,9 @@ func newSource(topic string, p *topicPartition, from int64, reuse bool) *source 
 func (s *source) seek(offset int64) {
 	s.reader.SeekTo(offset)
 	s.frame, s.next = nil, offset
+	if s.sub != nil && s.reached() {
+		s.sub.origin.sub.tell() // the group is to know, as when the last record is delivered
+	}
 }
 
 // ready reports, cheaply, whether pull or read could give anything but "nothing".
@@ -81,6 +84,9 @@ func (s *source) pull() (bool, error) {
 	f, err := s.reader.Next()
 	if errors.Is(err, io.EOF) {
 		return false, nil
+	}
+	if errors.Is(err, log.ErrClosed) && s.part.dropped.Load() { // retention had removed everything before
+		err = &log.OffsetOutOfRangeError{Offset: s.next, Next: s.part.log.VisibleEnd()}
 	}
 	if err != nil {
 		return false, logError(s.topic, s.part.id, err)
@@ -239,6 +245,11 @@ func (f *feed) grow() error {
 		}
 		if s := f.sources[i]; info.State == partition.StateSealed {
 			s.end = info.End
+		}
+	}
+	for _, s := range slices.Clone(f.sources) {
+		if s.part.dropped.Load() && s.reached() {
+			f.remove(s)
 		}
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +53,8 @@ type topicPartition struct {
 	id   PartitionID
 	log  *log.Log
 	live *partition.Partition // nil read-only
+	// dropped: it was sealed and drained, and is the topic's no more; set before the log is closed.
+	dropped atomic.Bool
 	// problems are what opening it has found damaged or missing.
 	problems []error
 }
@@ -139,13 +140,13 @@ func (t *Topic) birth(info partition.Info) log.Birth {
 	return log.Birth{TopicID: t.id, PartitionID: uint64(info.ID), Lo: info.Range.Lo, Hi: info.Range.Hi, Parents: parents}
 }
 
-func (t *Topic) partitionPath(id PartitionID) string {
-	return filepath.Join(t.b.dir, partitionsName, partitionDir(id))
+func (b *Broker) partitionPath(id PartitionID) string {
+	return filepath.Join(b.dir, partitionsName, partitionDir(id))
 }
 
 func (t *Topic) partitionConfig(id PartitionID) partition.Config {
 	return partition.Config{
-		FS: t.b.opts.fs, Dir: t.partitionPath(id), Mode: t.b.opts.Durability.mode(),
+		FS: t.b.opts.fs, Dir: t.b.partitionPath(id), Mode: t.b.opts.Durability.mode(),
 		SegmentBytes: t.Config().SegmentBytes,
 		Codec:        func() log.Codec { return t.config.Load().Compression.codec() },
 		Queue:        t.b.opts.Limits.queue(),
@@ -157,7 +158,7 @@ func (t *Topic) partitionConfig(id PartitionID) partition.Config {
 func (t *Topic) openPartition(info partition.Info, proof log.Proof) (*topicPartition, *log.Report, error) {
 	birth := t.birth(info)
 	if t.b.opts.ReadOnly {
-		l, report, err := log.OpenReadOnly(log.Config{FS: t.b.opts.fs, Dir: t.partitionPath(info.ID)}, &birth,
+		l, report, err := log.OpenReadOnly(log.Config{FS: t.b.opts.fs, Dir: t.b.partitionPath(info.ID)}, &birth,
 			log.ReadOnlyOptions{WriterLive: t.b.report.WriterLive, Logged: proof.Logged})
 		if err != nil {
 			return nil, nil, err
@@ -284,7 +285,7 @@ func (b *Broker) abandonPartitions(t *Topic, parts []*topicPartition, cause erro
 		if errors.Is(cause, ErrOutcomeUnknown) {
 			continue
 		}
-		if err := b.removePartition(t.partitionPath(p.id)); err != nil {
+		if err := b.removePartition(b.partitionPath(p.id)); err != nil {
 			b.opts.Logger.Warn("unfinished partition stays until the next open", "partition", p.id, "error", err)
 		}
 	}
@@ -369,7 +370,7 @@ func (b *Broker) DeleteTopic(ctx context.Context, name string) error {
 	t.deleted.Store(true)
 	close(t.gone)
 	b.announce()
-	b.reclaim(t)
+	b.reclaim(name, t.table.Load().all)
 	return nil
 }
 
@@ -392,91 +393,25 @@ func (b *Broker) commitDeletion(ctx context.Context, t *Topic) error {
 	return storeError(err)
 }
 
-// reclaim gives the space of a deleted topic back. What fails here is done by the next Open, which
+// reclaim gives the space of partitions back that are no topic's any more. What fails here is done by the next Open, which
 // finds the tombstones.
-func (b *Broker) reclaim(t *Topic) {
-	parts := t.table.Load().all
-	var once sync.Once
+func (b *Broker) reclaim(topic string, parts []*topicPartition) {
 	err := inParallel(len(parts), func(i int) error {
-		if err := parts[i].close(context.Background()); err != nil {
-			b.opts.Logger.Warn("closing a deleted partition", "partition", parts[i].id, "error", err)
-		}
-		if err := b.removePartition(t.partitionPath(parts[i].id)); err != nil {
-			once.Do(func() {
-				b.opts.Logger.Warn("a deleted partition's files stay until the next open", "partition", parts[i].id, "error", err)
-			})
-			return err
-		}
-		return nil
+		return errors.Join(parts[i].close(context.Background()), b.removePartition(b.partitionPath(parts[i].id)))
 	})
 	if err == nil {
 		err = b.opts.fs.SyncDir(filepath.Join(b.dir, partitionsName))
 	}
+	if err == nil {
+		ids := make([]PartitionID, len(parts))
+		for i, p := range parts {
+			ids[i] = p.id
+		}
+		err = b.dropTombstones(ids)
+	}
 	if err != nil {
-		return // the topic is deleted; the tombstones bring the rest about
+		b.opts.Logger.Warn("what is left of removed partitions stays until the next open", "topic", topic, "error", err)
 	}
-	ids := make([]PartitionID, len(parts))
-	for i, p := range parts {
-		ids[i] = p.id
-	}
-	if err := b.dropTombstones(ids); err != nil {
-		b.opts.Logger.Warn("tombstones stay until the next open", "topic", t.name, "error", err)
-	}
-}
-
-// retain applies the topic's retention. Bytes are counted over the whole topic: of all
-// partitions' closed segments the ones written to longest ago go first.
-func (t *Topic) retain() error {
-	config := t.Config()
-	parts := t.table.Load().all
-	spare := t.spareBytes(config.RetentionBytes, parts)
-	var errs []error
-	for i, p := range parts {
-		policy := log.Retention{MaxAge: config.RetentionAge, MaxBytes: Unlimited}
-		if spare[i] > 0 {
-			policy.MaxBytes = p.log.Size() - spare[i]
-		}
-		if policy.MaxAge == Unlimited && policy.MaxBytes == Unlimited {
-			continue
-		}
-		if _, err := p.log.Retain(policy); err != nil && !errors.Is(err, log.ErrClosed) {
-			errs = append(errs, logError(t.name, p.id, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// spareBytes says how many bytes each partition has to give for the topic to fit into limit.
-func (t *Topic) spareBytes(limit int64, parts []*topicPartition) []int64 {
-	spare := make([]int64, len(parts))
-	if limit == Unlimited {
-		return spare
-	}
-	type candidate struct {
-		part int
-		seg  log.SegmentInfo
-	}
-	var total int64
-	var candidates []candidate
-	for i, p := range parts {
-		total += p.log.Size()
-		for _, s := range p.log.Segments() {
-			if s.Sealed {
-				candidates = append(candidates, candidate{i, s})
-			}
-		}
-	}
-	slices.SortStableFunc(candidates, func(x, y candidate) int {
-		return int(min(1, max(-1, x.seg.LastAppend-y.seg.LastAppend)))
-	})
-	for _, c := range candidates {
-		if total <= limit {
-			break
-		}
-		spare[c.part] += c.seg.Bytes
-		total -= c.seg.Bytes
-	}
-	return spare
 }
 
 func putJSON(b *checkpoint.Batch, key []byte, v any) error {

@@ -142,6 +142,9 @@ type SegmentInfo struct {
 type Retention struct {
 	MaxAge   time.Duration // since the last append to a segment
 	MaxBytes int64         // of the whole log
+	// Finished: the log takes nothing more, so that its active segment may go too; an empty one takes its place. Retain is then to be
+	// called by whoever may write to the log.
+	Finished bool
 }
 
 // wrap adds the operation and its object to an error.

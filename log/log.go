@@ -200,7 +200,7 @@ func (l *Log) Segments() []SegmentInfo {
 	for i, s := range l.segments {
 		out[i] = SegmentInfo{Name: s.name(), Base: s.base, End: s.end, Bytes: s.size, Sealed: s.sealed, LastAppend: s.lastAppend, MaxTime: s.maxTime}
 		if !s.sealed {
-			out[i].End, out[i].Bytes = l.visible.off, l.visible.pos
+			out[i].End, out[i].Bytes, out[i].LastAppend = l.visible.off, l.visible.pos, l.w.lastAppend
 		}
 	}
 	return out

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
@@ -29,26 +30,30 @@ func (g *ageGuard) steady(now time.Time) bool {
 	return drift.Abs() <= clockTolerance
 }
 
-// Retain removes the oldest segments as far as the policy allows: never the active one, and none in front of one that stays. The manifest is
-// switched first, so that a crash leaves files that the next open removes, never a
-// manifest without its files. If the clock has jumped since the last call, age is not believed this
-// time.
+// Retain removes the oldest segments as far as the policy allows: not the active one, unless the log
+// is finished, and none in front of one that stays. The manifest is switched first, so that a crash
+// leaves files that the next open removes, never a manifest without its files. If the clock has
+// jumped since the last call, age is not believed this time.
 func (l *Log) Retain(policy Retention) ([]SegmentInfo, error) {
 	l.gate.Lock()
 	defer l.gate.Unlock()
-	if l.readOnly {
-		return nil, ErrReadOnly
-	}
-	segments, _, err := l.applied()
-	if err == nil {
-		err = l.Err()
-	}
-	if err != nil {
+	n, all, err := l.expired(policy)
+	if err != nil || n == 0 {
 		return nil, err
 	}
-	n := l.expired(segments, policy)
-	if n == 0 {
-		return nil, nil
+	if all {
+		if err := l.rollHeld(l.next.Load()); err != nil {
+			return nil, wrap(err, "retention: begin an empty segment")
+		}
+	}
+	return l.removeOldest(n)
+}
+
+// removeOldest removes the n oldest segments. The caller holds the gate.
+func (l *Log) removeOldest(n int) ([]SegmentInfo, error) {
+	segments, _, err := l.applied()
+	if err != nil {
+		return nil, err
 	}
 	infos := l.Segments()[:n]
 	rest := slices.Clone(segments[n:])
@@ -74,20 +79,29 @@ func (l *Log) Retain(policy Retention) ([]SegmentInfo, error) {
 	return infos, wrap(l.cfg.FS.SyncDir(l.cfg.Dir), "sync directory")
 }
 
-// expired counts the segments that may go.
-func (l *Log) expired(segments []*segment, policy Retention) int {
+// expired counts the segments that may go. all: the active one is among them. The caller holds the gate.
+func (l *Log) expired(policy Retention) (n int, all bool, err error) {
+	if l.readOnly {
+		return 0, false, ErrReadOnly
+	}
+	_, _, err = l.applied()
+	if err = errors.Join(err, l.Err()); err != nil {
+		return 0, false, err
+	}
 	now := l.cfg.Now()
 	byAge := l.age.steady(now) && policy.MaxAge > 0
 	size := l.Size()
-	n := 0
-	for _, s := range segments[:len(segments)-1] {
-		old := byAge && now.UnixNano()-s.lastAppend > int64(policy.MaxAge)
+	for _, s := range l.Segments() {
+		if !s.Sealed && (!policy.Finished || s.Base == s.End) {
+			break
+		}
+		old := byAge && now.UnixNano()-s.LastAppend > int64(policy.MaxAge)
 		large := policy.MaxBytes > 0 && size > policy.MaxBytes
 		if !old && !large {
 			break
 		}
-		size -= s.size
-		n++
+		size -= s.Bytes
+		n, all = n+1, !s.Sealed
 	}
-	return n
+	return n, all, nil
 }

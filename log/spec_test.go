@@ -556,3 +556,26 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 }
+
+func TestAFinishedLogIsEmptiedAndKeepsItsEnd(t *testing.T) {
+	cfg := testConfig(vfs.NewMem())
+	l := create(t, cfg)
+	for i := range 300 {
+		mustPut(t, l, fmt.Sprint(i))
+	}
+	if _, err := l.Retain(Retention{MaxBytes: 1}); err != nil || l.Start() == 300 {
+		t.Fatalf("a log that is in use has been emptied: start %d, %v", l.Start(), err)
+	}
+	if _, err := l.Retain(Retention{MaxBytes: 1, Finished: true}); err != nil || l.Start() != 300 || l.VisibleEnd() != 300 {
+		t.Fatalf("start %d, end %d, %v; want both 300", l.Start(), l.VisibleEnd(), err)
+	}
+	if removed, err := l.Retain(Retention{MaxBytes: 1, Finished: true}); err != nil || len(removed) > 0 {
+		t.Errorf("an empty log gave %d segments, %v", len(removed), err)
+	}
+	l.Close()
+	l, report := reopen(t, cfg)
+	defer l.Close()
+	if l.Start() != 300 || l.End() != 300 || !report.Clean() {
+		t.Errorf("opened again: start %d, end %d, %+v", l.Start(), l.End(), report)
+	}
+}

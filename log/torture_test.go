@@ -71,6 +71,9 @@ func (w *workload) write(gap int64, frames ...int) error {
 func (w *workload) run() error {
 	steps := []func() error{
 		func() error { return w.write(0, 1) },
+		w.l.Release,
+		func() error { _, err := w.l.Retain(Retention{MaxBytes: 1, Finished: true}); return err }, // all of it goes
+		func() error { return w.write(0, 1) },
 		func() error { return w.write(0, 3, 2) },
 		func() error { return w.write(5, 2, 1) },
 		w.l.Mark,

@@ -130,10 +130,9 @@ func (l *Log) wrote(frames []FrameInfo, size int64) {
 	active.mu.Unlock()
 	last := &frames[len(frames)-1]
 	l.w.end = mark{last.End, l.w.end.pos + size}
-	l.w.lastAppend = last.AppendTime
 	l.w.zeroed = max(l.w.zeroed, l.w.end.pos)
 	l.mu.Lock()
-	l.w.written = l.w.end
+	l.w.written, l.w.lastAppend = l.w.end, last.AppendTime
 	l.mu.Unlock()
 }
 
@@ -312,6 +311,11 @@ func (l *Log) raiseDurable(off int64) {
 func (l *Log) roll(base int64) error {
 	l.gate.Lock()
 	defer l.gate.Unlock()
+	return l.rollHeld(base)
+}
+
+// rollHeld is roll for who holds the gate.
+func (l *Log) rollHeld(base int64) error {
 	if err := l.openFile(); err != nil {
 		return err
 	}

@@ -176,6 +176,28 @@ func (l *Layout) Replace(ends map[ID]int64, children ...Info) (*Layout, error) {
 	return makeLayout(infos)
 }
 
+// Without returns the layout without sealed partitions. ErrLayout: one of them is not sealed, or has a
+// parent that stays. Children would lose sight of that parent, and with it of what comes before them.
+func (l *Layout) Without(ids ...ID) (*Layout, error) {
+	var left []Info
+	for _, p := range l.all {
+		goes := slices.Contains(ids, p.ID)
+		if goes && p.State != StateSealed {
+			return nil, fmt.Errorf("%w: partition %d is to be removed and is not sealed", ErrLayout, p.ID)
+		}
+		if goes && slices.ContainsFunc(p.Parents, func(id ID) bool { _, there := l.Lookup(id); return there && !slices.Contains(ids, id) }) {
+			return nil, fmt.Errorf("%w: partition %d is to be removed before its parents %d", ErrLayout, p.ID, p.Parents)
+		}
+		if !goes {
+			left = append(left, p)
+		}
+	}
+	if len(left)+len(ids) != len(l.all) {
+		return nil, fmt.Errorf("%w: partitions %d are not all there", ErrLayout, ids)
+	}
+	return makeLayout(left)
+}
+
 const (
 	layoutVersion = 1
 	minInfoSize   = 8 + 8 + 8 + 1 + 8 + 8 + 2

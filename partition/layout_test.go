@@ -90,6 +90,57 @@ func TestLayoutsThatCannotBeAreRefused(t *testing.T) {
 	}
 }
 
+func TestAncestorsLeaveALayoutFirst(t *testing.T) {
+	l, err := NewLayout(1, 1)
+	for _, id := range []ID{1, 2} { // 1 -> 2, 3 and 2 -> 4, 5
+		if p, _ := l.Lookup(id); err == nil {
+			low, high := p.Range, p.Range
+			low.Hi = p.Range.Lo + (p.Range.Hi-p.Range.Lo)/2
+			high.Lo = low.Hi + 1
+			l, err = l.Replace(map[ID]int64{id: 10}, Info{ID: 2 * id, Range: low}, Info{ID: 2*id + 1, Range: high})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		without, left []ID
+	}{
+		{nil, []ID{1, 2, 3, 4, 5}},
+		{[]ID{1}, []ID{2, 3, 4, 5}},
+		{[]ID{2, 1}, []ID{3, 4, 5}},
+		{[]ID{2}, nil},    // 4 would be read before 1
+		{[]ID{1, 3}, nil}, // active
+		{[]ID{1, 9}, nil},
+		{[]ID{1, 1}, nil},
+	} {
+		got, err := l.Without(tc.without...)
+		if (err != nil) != (tc.left == nil) || err != nil && !errors.Is(err, ErrLayout) {
+			t.Errorf("without %d: %v", tc.without, err)
+		}
+		if err != nil {
+			continue
+		}
+		var left []ID
+		for _, p := range got.All() {
+			left = append(left, p.ID)
+		}
+		if diff := cmp.Diff(tc.left, left); diff != "" {
+			t.Errorf("without %d: %s", tc.without, diff)
+		}
+		if _, err := got.Without(tc.without...); (err != nil) != (len(tc.without) > 0) {
+			t.Errorf("without %d twice: %v", tc.without, err)
+		}
+	}
+	once, err := l.Without(1)
+	if err == nil {
+		_, err = once.Without(2)
+	}
+	if err != nil {
+		t.Errorf("one after the other: %v", err)
+	}
+}
+
 func aLayout(t testing.TB) *Layout {
 	t.Helper()
 	l, err := makeLayout([]Info{

@@ -64,6 +64,7 @@ type Partition struct {
 	// commit log, until they are durable. writing is held by who writes to the log; ordering comes first.
 	ordering, writing sync.Mutex
 	sealed, shut      bool         // nothing more is sent, for now or because it is closed; guarded by ordering
+	settled           bool         // sealed, and all of it is in the segments; guarded by ordering
 	pending           pending      // assigned and not yet written
 	txns              atomic.Int32 // transactions that are under way here
 	touched           atomic.Bool  // written to by somebody else than the appender

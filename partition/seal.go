@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/braid-go/braid/log"
 )
 
 // ErrSealed: the partition takes nothing more, because others have its range, or are about to have it.
@@ -35,13 +37,21 @@ func (p *Partition) Seal(ctx context.Context) (end int64, err error) {
 	p.sealed = true // for transactions; those that have their offsets already are waited for
 	p.ordering.Unlock()
 	p.pending.wait()
+	if err := p.settle(); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	p.ordering.Lock()
+	p.settled = true
+	p.ordering.Unlock()
+	return p.log.VisibleEnd(), nil
+}
+
+// settle brings everything into the segments, durably, and lets go of the active one.
+func (p *Partition) settle() error {
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	p.applyHeld()
-	if err := errors.Join(p.log.Sync(), p.log.Mark(), p.log.Release()); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrFailed, err)
-	}
-	return p.log.VisibleEnd(), nil
+	return errors.Join(p.log.Sync(), p.log.Mark(), p.log.Release())
 }
 
 // drained waits until the appender of a lane that has been closed is done.
@@ -60,7 +70,7 @@ func (p *Partition) drained(ctx context.Context, ln *lane) error {
 // Unseal takes Seal back.
 func (p *Partition) Unseal() {
 	p.ordering.Lock()
-	p.sealed = false
+	p.sealed, p.settled = false, false
 	p.ordering.Unlock()
 	p.setMoving(false)
 }
@@ -74,7 +84,21 @@ func (p *Partition) setMoving(moving bool) {
 // SetSealed has a partition that was sealed before it was opened take nothing.
 func (p *Partition) SetSealed() {
 	p.ordering.Lock()
-	p.sealed = true
+	p.sealed, p.settled = true, true
 	p.ordering.Unlock()
 	p.setMoving(true)
+}
+
+// Retain removes the oldest segments of the log as far as the policy allows; see log.Retain. Of a sealed partition all may go.
+func (p *Partition) Retain(policy log.Retention) ([]log.SegmentInfo, error) {
+	p.ordering.Lock()
+	policy.Finished = p.settled
+	p.ordering.Unlock()
+	if !policy.Finished {
+		return p.log.Retain(policy)
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	removed, err := p.log.Retain(policy)
+	return removed, errors.Join(err, p.log.Release())
 }
