@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/braid-go/braid/group"
@@ -22,6 +21,10 @@ type ConsumeOptions struct {
 	From Position
 	// Members is how many members of the group run. Each has partitions of its own, so more than there are partitions are idle. Default 1.
 	Members int
+	// MaxMembers lets there be more, one at a time, while the group is further behind than TopicConfig.Scaling.MaxLag and there is a
+	// partition for one more; when the group has been quiet for QuietWindow one goes again. Scaling.MaxConsumers bounds it too, where that is
+	// set. Options.OnScaled and [Topic.Explain] tell. Default: Members.
+	MaxMembers int
 	// Concurrency is how many handlers run at a time in each member. Records of one key are handled one after the other, in their
 	// order, also while one is being tried again; records without a key in no order. Default 1.
 	Concurrency int
@@ -73,6 +76,7 @@ const (
 
 func (o ConsumeOptions) resolve(topic string) (ConsumeOptions, error) {
 	o.Members = cmp.Or(o.Members, 1)
+	o.MaxMembers = cmp.Or(o.MaxMembers, o.Members)
 	o.Concurrency = cmp.Or(o.Concurrency, 1)
 	o.Prefetch = cmp.Or(o.Prefetch, max(1000, min(4*o.Concurrency, maxPrefetch)))
 	o.MinBackoff = cmp.Or(o.MinBackoff, 100*time.Millisecond)
@@ -81,6 +85,7 @@ func (o ConsumeOptions) resolve(topic string) (ConsumeOptions, error) {
 	o.DrainTimeout = cmp.Or(o.DrainTimeout, 30*time.Second)
 	err := errors.Join(
 		checkRange("ConsumeOptions.Members", o.Members, 1, maxMembers),
+		checkRange("ConsumeOptions.MaxMembers", o.MaxMembers, o.Members, maxMembers),
 		checkRange("ConsumeOptions.Concurrency", o.Concurrency, 1, maxConcurrency),
 		checkRange("ConsumeOptions.Prefetch", o.Prefetch, 1, maxPrefetch),
 		checkRange("ConsumeOptions.MaxAttempts", o.MaxAttempts, 0, 1<<30),
@@ -129,29 +134,7 @@ func (t *Topic) Consume(ctx context.Context, groupName string, opts ConsumeOptio
 			return fmt.Errorf("dead-letter topic: %w", err)
 		}
 	}
-	members := make([]*consumer, 0, opts.Members)
-	for range opts.Members {
-		m, err := newConsumer(ctx, t, groupName, opts, dead, handle)
-		if err != nil {
-			for _, m := range members {
-				m.sub.Close()
-			}
-			return err
-		}
-		members = append(members, m)
-	}
-	polling, stop := context.WithCancel(ctx)
-	defer stop()
-	errs := make([]error, len(members))
-	var wg sync.WaitGroup
-	for i, m := range members {
-		wg.Go(func() {
-			errs[i] = m.run(polling)
-			stop() // one that ends ends all
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return newPool(ctx, t, groupName, opts, dead, handle).run()
 }
 
 // backoff is how long a record waits after so many attempts.

@@ -182,8 +182,8 @@ type TopicConfig struct {
 	// AutoScale has partitions split when they have much to do and merge when they have little, as Scaling says; see [Topic.Split]. Default: they stay as
 	// they are.
 	AutoScale bool `json:"auto_scale,omitempty"`
-	// Scaling says when. Default: see [scaler.Policy]; never fewer than Partitions, and at most 64 or Limits.MaxPartitions. Consumers are
-	// not scaled.
+	// Scaling says when. Default: see [scaler.Policy]; never fewer than Partitions, and at most 64 or Limits.MaxPartitions. What it
+	// says of consumers holds for ConsumeOptions.MaxMembers, also without AutoScale.
 	Scaling scaler.Policy `json:"scaling,omitzero"`
 }
 

@@ -3,6 +3,7 @@ package braid
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/braid-go/braid/partition"
 	"github.com/braid-go/braid/scaler"
@@ -33,7 +34,7 @@ func (s scaled) Merge(ctx context.Context, lower, upper partition.ID) error {
 	return err
 }
 
-// Resize implements scaler.Topic. Groups are not measured, so it is not called.
+// Resize implements scaler.Topic. Groups are not measured here, so it is not called: see pool.
 func (s scaled) Resize(context.Context, string, int) error { return errors.ErrUnsupported }
 
 // policy is what the topic's scaler works by.
@@ -105,11 +106,16 @@ func (t *Topic) runScaler(loop *scaler.Loop) {
 	})
 }
 
-// Explain returns the last decisions of the topic's scaler, the oldest first: what was split and merged, and why not more. It is nil unless
-// TopicConfig.AutoScale is on.
+// Explain returns the last decisions of the topic's scalers, the oldest first: what was split and merged, and why not more, if
+// TopicConfig.AutoScale is on, and what was done about the members of each Consume with MaxMembers that is under way.
 func (t *Topic) Explain() []scaler.Decision {
+	var all []scaler.Decision
 	if l := t.scaler.Load(); l != nil {
-		return l.Explain()
+		all = l.Explain()
 	}
-	return nil
+	for p := range t.pools.Range {
+		all = append(all, p.loop.Explain()...)
+	}
+	slices.SortStableFunc(all, func(a, b scaler.Decision) int { return a.Time.Compare(b.Time) })
+	return all
 }

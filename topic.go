@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/puzpuzpuz/xsync/v3"
+
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/group"
 	"github.com/braid-go/braid/log"
@@ -35,6 +37,7 @@ type Topic struct {
 
 	scaler     atomic.Pointer[scaler.Loop] // nil: partitions change only when they are told to
 	stopScaler context.CancelFunc
+	pools      *xsync.MapOf[*pool, struct{}] // those that have scalers of their own
 }
 
 // table is a layout with its open partitions. It is immutable.
@@ -67,7 +70,7 @@ func (p *topicPartition) close(ctx context.Context) error {
 }
 
 func newTopic(b *Broker, name string, meta topicMeta, layout *partition.Layout, rev checkpoint.Revision) *Topic {
-	t := &Topic{b: b, name: name, id: meta.ID, created: meta.Created, gone: make(chan struct{})}
+	t := &Topic{b: b, name: name, id: meta.ID, created: meta.Created, gone: make(chan struct{}), pools: xsync.NewMapOf[*pool, struct{}]()}
 	t.config.Store(&meta.Config)
 	t.setPartitions(layout, rev, nil)
 	return t

@@ -380,6 +380,26 @@ func (g *Group) Generation() uint64 { return g.generation }
 // Assignor returns the group's assignor.
 func (g *Group) Assignor() Assignor { return g.cfg.Assignor }
 
+// Spare returns how many more members would each find a partition: of those that may go to anybody, how many there are beyond the
+// members that are active.
+func (g *Group) Spare() int {
+	n := 0
+	for _, p := range g.parts {
+		if p.finished {
+			continue
+		}
+		if _, anybody := g.follower(p); anybody {
+			n++
+		}
+	}
+	for _, m := range g.members {
+		if m.state == active {
+			n--
+		}
+	}
+	return max(0, n)
+}
+
 // Empty reports whether the group has no members, away ones included.
 func (g *Group) Empty() bool { return len(g.members) == 0 }
 

@@ -178,6 +178,30 @@ func family() []Partition {
 	return []Partition{{ID: 1, Sealed: true}, {ID: 2, Parents: []uint64{1}, Sealed: true}, {ID: 3, Parents: []uint64{1}, Sealed: true}, {ID: 4, Parents: []uint64{2, 3}}}
 }
 
+func TestSpareIsWhatFurtherMembersWouldFind(t *testing.T) {
+	g := New(Config{}, []Partition{
+		{ID: 1, Sealed: true}, {ID: 2}, {ID: 3}, {ID: 4, Parents: []uint64{1}}, {ID: 5, Parents: []uint64{1}},
+	}, 0)
+	want := func(n int, when string) {
+		t.Helper()
+		g.Settle(t0)
+		if got := g.Spare(); got != n {
+			t.Errorf("%s: %d to spare, want %d", when, got, n)
+		}
+	}
+	want(3, "without members: the children wait for their parent")
+	a := join(t, g, "")
+	want(2, "with one member")
+	g.Delivered(a, 1)
+	want(2, "the children belong to the one that has read the parent")
+	g.Finished(1)
+	want(3, "the parent is finished")
+	for range 5 {
+		join(t, g, "")
+	}
+	want(0, "with more members than partitions")
+}
+
 func TestChildrenWaitForTheirParents(t *testing.T) {
 	g := New(Config{}, family(), 0)
 	a, b := join(t, g, ""), join(t, g, "")

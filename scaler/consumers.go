@@ -33,7 +33,7 @@ func (d *decider) grow() bool {
 // shrink takes a consumer from a group that has been quiet, or has more than it may.
 func (d *decider) shrink() bool {
 	for _, g := range d.behind() {
-		if g.Consumers <= 1 {
+		if g.Consumers <= max(1, g.Min) {
 			continue
 		}
 		past := d.h.groups[g.Name]

@@ -15,6 +15,7 @@ import (
 // Snapshot is what was measured of a topic.
 type Snapshot struct {
 	Partitions []Partition // the active ones, by range
+	Fixed      bool        // they are not to change, and not looked at: only groups are
 	Groups     []Group
 	// DeviceUse is the part of what the device can do that it is doing, 0 to 1: whoever knows the device says how it is measured.
 	DeviceUse float64
@@ -31,6 +32,7 @@ type Partition struct {
 type Group struct {
 	Name      string
 	Consumers int
+	Min       int           // never fewer; 0 is 1
 	Free      int           // partitions that are readable and could be given to another consumer without leaving one with none
 	Lag       time.Duration // the largest of its partitions
 }
@@ -79,7 +81,11 @@ const quietPart = 10
 // be resolved; the snapshot should have been observed by the history.
 func Decide(s Snapshot, p Policy, h *History, now time.Time) Decision {
 	d := &decider{Snapshot: s, p: p, h: h, now: now}
-	for _, rule := range []func() bool{d.limits, d.fast, d.split, d.grow, d.merge, d.shrink} {
+	rules := []func() bool{d.limits, d.fast, d.split, d.grow, d.merge, d.shrink}
+	if s.Fixed {
+		rules = []func() bool{d.grow, d.shrink}
+	}
+	for _, rule := range rules {
 		if rule() {
 			d.out.Time, d.out.HotKey = now, d.hot
 			return d.out
@@ -307,6 +313,15 @@ func (d *decider) light(pair [2]Partition) bool {
 
 // steady says that there is nothing to say.
 func (d *decider) steady() {
+	if d.Fixed {
+		if len(d.Groups) == 0 {
+			d.not("steady: no groups")
+			return
+		}
+		g := d.behind()[0]
+		d.not("steady: group %q has %d consumers and is %s behind", g.Name, g.Consumers, seconds(g.Lag))
+		return
+	}
 	b := d.busiest(medium)[0]
 	d.not("steady: %d partitions, the busiest (%d) at %.0f %% of the target", len(d.Partitions), b.ID, 100*d.load(b.Load.Medium))
 }

@@ -68,7 +68,7 @@ func (s *hostile) tick() error {
 		s.groups[i].Lag = time.Duration(s.r.ExpFloat64() * float64(s.r.IntN(20)) * float64(time.Second))
 		s.groups[i].Free = max(0, len(s.parts)-s.groups[i].Consumers)
 	}
-	snap := Snapshot{s.parts, s.groups, s.r.Float64()}
+	snap := Snapshot{Partitions: s.parts, Groups: s.groups, DeviceUse: s.r.Float64()}
 	s.h.Observe(snap, s.p, s.now)
 	d := Decide(snap, s.p, &s.h, s.now)
 	if err := s.check(snap, d); err != nil {
