@@ -18,8 +18,9 @@ import (
 // Broker is an open data directory: topics, groups and their positions. Open makes
 // one; Close ends it. All methods are safe for concurrent use.
 type Broker struct {
-	dir  string
-	opts Options
+	dir    string
+	opts   Options // as given to Open; of the limits only where they began
+	limits atomic.Pointer[Limits]
 
 	lock   *flock.Flock     // nil in memory and read-only
 	store  checkpoint.Store // nil read-only
@@ -107,9 +108,6 @@ func (b *Broker) release() error {
 	}
 	return errors.Join(errs...)
 }
-
-// Limits returns the limits in force, defaults filled in.
-func (b *Broker) Limits() Limits { return b.opts.Limits }
 
 // Dir returns the directory given to Open, "" in memory.
 func (b *Broker) Dir() string { return b.dir }

@@ -69,7 +69,7 @@ const (
 
 // Most of what ConsumeOptions can ask for.
 const (
-	maxMembers     = 1024
+	maxMembers     = 1_000_000 // as Limits.MaxConsumers
 	maxConcurrency = 65536
 	maxPrefetch    = 1 << 20
 )

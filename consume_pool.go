@@ -134,12 +134,8 @@ func (p *pool) scale() (ended func(), err error) {
 // policy is what the pool's scaler works by: the topic's, with no more consumers than the pool may have.
 func (p *pool) policy() (scaler.Policy, error) {
 	config := p.t.Config()
-	policy, err := config.policy(p.t.b.Limits())
-	policy.MaxConsumers = p.opts.MaxMembers
-	if most := config.Scaling.MaxConsumers; most > 0 {
-		policy.MaxConsumers = min(policy.MaxConsumers, most)
-	}
-	return policy, err
+	config.Scaling.MaxConsumers = min(p.opts.MaxMembers, defaulted(config.Scaling.MaxConsumers, p.opts.MaxMembers))
+	return config.policy(p.t.b.Limits())
 }
 
 // elastic is a pool as its scaler sees it.

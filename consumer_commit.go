@@ -67,7 +67,7 @@ func (c *consumer) commit(ctx context.Context) error {
 func (c *consumer) finished() map[*claim][]*task {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	limit := c.t.b.opts.Limits.MaxTxnBytes
+	limit := c.t.b.Limits().MaxTxnBytes
 	left := limit
 	batch := map[*claim][]*task{}
 	claims := slices.SortedFunc(maps.Values(c.claims), func(a, b *claim) int { return cmp.Compare(a.part.part.id, b.part.part.id) })

@@ -109,7 +109,10 @@ func (b *Broker) leave(s *Subscription) {
 	b.drop(c)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.subs, s)
+	if _, there := b.subs[s]; there {
+		c.t.consumed.Add(int64(s.delivered.Load()))
+		delete(b.subs, s)
+	}
 }
 
 // drop ends a coordinator that has no members. The caller holds joining.
@@ -242,7 +245,12 @@ func (c *coordinator) commitFirst(ctx context.Context, from Position) error {
 
 // add joins a subscription.
 func (c *coordinator) add(s *Subscription) (err error) {
+	most := c.t.b.Limits().MaxConsumers
 	c.change(func(now time.Time) {
+		if len(c.subs) >= most {
+			err = fmt.Errorf("%w: the group has %d members, Limits.MaxConsumers is %d", ErrLimit, len(c.subs), most)
+			return
+		}
 		var m group.Member
 		if m, err = c.g.Join(now, s.opts.Member); err != nil {
 			err = fmt.Errorf("%w: %s", ErrMemberExists, s.opts.Member)
@@ -370,7 +378,7 @@ func (c *coordinator) tick() {
 	defer b.joining.Unlock()
 	c.change(func(now time.Time) {
 		for m, s := range c.subs {
-			progress, waiting := s.progress.Load(), s.waiting.Load()
+			progress, waiting := s.polls.Load()+s.delivered.Load(), s.waiting.Load()
 			switch before, known := c.seen[m]; {
 			case waiting:
 				c.g.Waiting(m)

@@ -57,6 +57,7 @@ func Open(dir string, opts Options) (*Broker, error) {
 		topics: map[string]*Topic{}, subs: map[*Subscription]struct{}{}, groups: map[groupKey]*coordinator{},
 		done: make(chan struct{}),
 	}
+	b.limits.Store(&opts.Limits)
 	switch {
 	case opts.InMemory:
 		err = b.openMemory()

@@ -140,7 +140,7 @@ type Options struct {
 	// broker's topics it shows what is proven durable (in the weaker modes, what is
 	// written), polling for more. Publishing, groups and changes fail with ErrReadOnly.
 	ReadOnly bool
-	// Limits bounds what the broker takes on.
+	// Limits bounds what the broker takes on; see also [Broker.Reconfigure].
 	Limits Limits
 	// OnScaled is told what a topic's scaler has done, or has failed to do. It is called on the scaler's goroutine, which waits for it, and must not close
 	// the broker or change topics.
@@ -149,19 +149,6 @@ type Options struct {
 	Logger *slog.Logger
 
 	fs vfs.FS // in tests: what the partitions are written through
-}
-
-// Limits bounds what a broker takes on. Zero fields take their defaults.
-type Limits struct {
-	// MaxPartitions bounds the partitions of one topic. Default 10,000, at most 1,000,000.
-	MaxPartitions int
-	// MaxQueueDepth bounds the records that wait in one partition's queue; a single
-	// call may not bring more to one partition. Default 65,536, at most 16,777,216.
-	MaxQueueDepth int
-	// MaxRecordBytes bounds key, value and headers of one record together. Default 1 MiB, at most 64 MiB.
-	MaxRecordBytes int
-	// MaxTxnBytes bounds what one transaction holds in memory: records, keys and values. Default 16 MiB, at most 24 MiB.
-	MaxTxnBytes int
 }
 
 // TopicConfig configures a topic. It is stored, and survives reopening.
@@ -188,12 +175,8 @@ type TopicConfig struct {
 }
 
 const (
-	defaultSyncInterval   = 100 * time.Millisecond
-	defaultMaxPartitions  = 10_000
-	defaultMaxQueueDepth  = 65_536
-	defaultMaxRecordBytes = 1 << 20
-	defaultMaxTxnBytes    = 16 << 20
-	defaultSegmentBytes   = 64 << 20
+	defaultSyncInterval = 100 * time.Millisecond
+	defaultSegmentBytes = 64 << 20
 )
 
 // defaulted returns v, or def where v is zero.
@@ -211,28 +194,6 @@ func checkRange[T int | int64 | time.Duration](field string, v, lo, hi T) error 
 		return &OptionError{Field: field, Value: v, Reason: fmt.Sprintf("must be between %v and %v", lo, hi)}
 	}
 	return nil
-}
-
-// resolve fills in the defaults and refuses what means nothing.
-func (l Limits) resolve() (Limits, error) {
-	l.MaxPartitions = defaulted(l.MaxPartitions, defaultMaxPartitions)
-	l.MaxQueueDepth = defaulted(l.MaxQueueDepth, defaultMaxQueueDepth)
-	l.MaxRecordBytes = defaulted(l.MaxRecordBytes, defaultMaxRecordBytes)
-	l.MaxTxnBytes = defaulted(l.MaxTxnBytes, defaultMaxTxnBytes)
-	for _, c := range []struct {
-		field string
-		v, hi int
-	}{
-		{"Limits.MaxPartitions", l.MaxPartitions, 1_000_000},
-		{"Limits.MaxQueueDepth", l.MaxQueueDepth, 1 << 24},
-		{"Limits.MaxRecordBytes", l.MaxRecordBytes, 64 << 20},
-		{"Limits.MaxTxnBytes", l.MaxTxnBytes, 24 << 20},
-	} {
-		if err := checkRange(c.field, c.v, 1, c.hi); err != nil {
-			return l, err
-		}
-	}
-	return l, nil
 }
 
 func (o Options) resolve(dir string) (Options, error) {

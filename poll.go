@@ -22,7 +22,7 @@ func (s *Subscription) begin(ctx context.Context) error {
 	if !s.polling.CompareAndSwap(false, true) {
 		return ErrBusy
 	}
-	s.progress.Add(1)
+	s.polls.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.parts { // asking for more says that what came before is finished
@@ -144,7 +144,7 @@ func (s *Subscription) deliver(d *log.Record) (*subPartition, error) {
 	if src.reached() {
 		s.changed.Store(true) // the group is to know
 	}
-	s.progress.Add(1)
+	s.delivered.Add(1)
 	return src.sub, nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/braid-go/braid/backpressure"
 	"github.com/braid-go/braid/log"
 	"github.com/braid-go/braid/partition"
 )
@@ -44,8 +43,10 @@ func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
 	c := newCall(t, recs)
 	defer c.free()
 	if err := c.prepare(); err != nil {
+		t.failed.Add(int64(len(recs)))
 		return err
 	}
+	began := time.Now()
 	for i := range c.parts {
 		c.parts[i].queue(ctx)
 	}
@@ -56,6 +57,7 @@ func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
 	for _, p := range c.moved {
 		failed = p.wait(ctx) != nil || failed
 	}
+	t.latency.note(began, time.Since(began))
 	if failed {
 		return c.err(len(recs))
 	}
@@ -94,6 +96,7 @@ func (p *callPart) wait(ctx context.Context) error {
 		p.req = nil
 	}
 	if p.err != nil {
+		p.c.t.failed.Add(int64(len(p.recs)))
 		p.err = p.c.t.publishError(p.to.id, p.err)
 	}
 	return p.err
@@ -120,6 +123,7 @@ func (t *Topic) PublishAsync(ctx context.Context, done func(*Record, error), rec
 	}
 	c := newCall(t, recs)
 	if err := c.prepare(); err != nil {
+		t.failed.Add(int64(len(recs)))
 		c.free()
 		return err
 	}
@@ -132,6 +136,7 @@ func (t *Topic) PublishAsync(ctx context.Context, done func(*Record, error), rec
 			continue
 		}
 		if i == 0 {
+			t.failed.Add(int64(len(recs)))
 			c.free()
 			return err
 		}
@@ -202,6 +207,9 @@ func complete(req *partition.Request) {
 // tell calls done for each record of the part, and frees the call after its last part.
 func (p *callPart) tell(err error) {
 	c := p.c
+	if err != nil {
+		c.t.failed.Add(int64(len(p.recs)))
+	}
 	for _, rec := range p.recs {
 		c.done(rec, err)
 	}
@@ -235,11 +243,6 @@ func (t *Topic) publishError(id PartitionID, err error) error {
 		return fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, t.name)
 	}
 	return publishError(t.name, id, err)
-}
-
-// queue gives the limits of one partition's queue.
-func (l Limits) queue() backpressure.Options {
-	return backpressure.Options{MaxRecords: l.MaxQueueDepth}
 }
 
 // call is one Publish or PublishAsync under way. Calls are pooled, so that publishing allocates
@@ -296,7 +299,7 @@ func (c *call) prepare() error {
 	if c.t.deleted.Load() {
 		return fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, c.t.name)
 	}
-	limit := c.t.b.opts.Limits.MaxRecordBytes
+	limit := c.t.b.Limits().MaxRecordBytes
 	var bytes int64
 	for i, rec := range c.recs {
 		n, err := checkRecord(rec, limit)

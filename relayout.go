@@ -116,8 +116,9 @@ func (t *Topic) change(ctx context.Context, what string, plan func(*table) (chan
 	if err != nil {
 		return nil, err
 	}
-	if n := len(tab.active) + len(c.children) - len(c.parents); n > b.opts.Limits.MaxPartitions {
-		return nil, fmt.Errorf("%w: %d partitions, Limits.MaxPartitions is %d", ErrLimit, n, b.opts.Limits.MaxPartitions)
+	more := len(c.children) - len(c.parents)
+	if n, most := len(tab.active)+more, b.Limits().MaxPartitions; more > 0 && n > most {
+		return nil, fmt.Errorf("%w: %d partitions, Limits.MaxPartitions is %d", ErrLimit, n, most)
 	}
 	ids, err := t.relayout(ctx, tab, c)
 	if err != nil {

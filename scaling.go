@@ -41,7 +41,8 @@ func (s scaled) Resize(context.Context, string, int) error { return errors.ErrUn
 func (c TopicConfig) policy(l Limits) (scaler.Policy, error) {
 	p := c.Scaling
 	p.MinPartitions = defaulted(p.MinPartitions, c.Partitions)
-	p.MaxPartitions = defaulted(p.MaxPartitions, max(p.MinPartitions, min(scaler.DefaultMaxPartitions, l.MaxPartitions)))
+	p.MaxPartitions = min(defaulted(p.MaxPartitions, max(p.MinPartitions, scaler.DefaultMaxPartitions)), l.MaxPartitions)
+	p.MaxConsumers = min(defaulted(p.MaxConsumers, scaler.DefaultMaxConsumers), l.MaxConsumers)
 	p, err := p.Resolve()
 	var wrong *scaler.PolicyError
 	if errors.As(err, &wrong) {
@@ -61,7 +62,7 @@ func (t *Topic) scale() {
 		}
 		return
 	}
-	policy, err := config.policy(t.b.opts.Limits)
+	policy, err := config.policy(t.b.Limits())
 	if err == nil && running != nil {
 		err = running.SetPolicy(policy)
 	} else if err == nil {

@@ -110,10 +110,10 @@ type Subscription struct {
 	coordinator *coordinator
 	member      group.Member
 
-	polling  atomic.Bool   // a Poll or Records is under way
-	changed  atomic.Bool   // what the coordinator has for it may differ from parts
-	waiting  atomic.Bool   // it waits for records
-	progress atomic.Uint64 // counts what it was delivered, and its calls of Poll
+	polling          atomic.Bool   // a Poll or Records is under way
+	changed          atomic.Bool   // what the coordinator has for it may differ from parts
+	waiting          atomic.Bool   // it waits for records
+	polls, delivered atomic.Uint64 // how often it asked for records, and how many it was given
 
 	mu     sync.Mutex // guards what is delivered: feed, parts' fields but rev, and the ones below
 	feed   *feed
@@ -156,7 +156,7 @@ func (p *subPartition) delivered() int64 { return p.next }
 
 // Subscribe makes a member of a group. The partitions are divided among the members; each goes on reading where the group's committed
 // position is. When members come and go, or stay away, partitions move: see SubscribeOptions.
-// ctx bounds this call only. Errors: [NameError], [OptionError], ErrMemberExists, ErrClosed, ErrReadOnly, ErrTopicNotFound, and those of
+// ctx bounds this call only. Errors: [NameError], [OptionError], ErrMemberExists, ErrLimit, ErrClosed, ErrReadOnly, ErrTopicNotFound, and those of
 // the disk.
 func (t *Topic) Subscribe(ctx context.Context, groupName string, opts SubscribeOptions) (*Subscription, error) {
 	if err := checkName("group", groupName); err != nil {

@@ -37,6 +37,9 @@ type Topic struct {
 
 	scaler     atomic.Pointer[scaler.Loop] // nil: partitions change only when they are told to
 	stopScaler context.CancelFunc
+	failed     atomic.Int64                  // records whose publishing ended with an error
+	consumed   atomic.Int64                  // records delivered to members that have left
+	latency    latency                       // of Publish
 	pools      *xsync.MapOf[*pool, struct{}] // those that have scalers of their own
 }
 
@@ -46,6 +49,7 @@ type table struct {
 	rev    checkpoint.Revision // of the layout in the store
 	active []*topicPartition   // as layout.Active
 	all    []*topicPartition   // by id, sealed ancestors included
+	past   int64               // records that were stored in partitions that have been dropped
 	// replaced is closed when another table has taken this one's place.
 	replaced chan struct{}
 }
@@ -86,7 +90,17 @@ func (t *Topic) setPartitions(layout *partition.Layout, rev checkpoint.Revision,
 		}
 		tab.active = append(tab.active, all[i])
 	}
-	if before := t.table.Swap(tab); before != nil {
+	before := t.table.Load()
+	if before != nil {
+		tab.past = before.past
+		for _, p := range before.all {
+			if p.live != nil && p.dropped.Load() {
+				tab.past += p.live.Stats().Stored
+			}
+		}
+	}
+	t.table.Store(tab)
+	if before != nil {
 		close(before.replaced)
 	}
 }
@@ -152,7 +166,7 @@ func (t *Topic) partitionConfig(id PartitionID) partition.Config {
 		FS: t.b.opts.fs, Dir: t.b.partitionPath(id), Mode: t.b.opts.Durability.mode(),
 		SegmentBytes: t.Config().SegmentBytes,
 		Codec:        func() log.Codec { return t.config.Load().Compression.codec() },
-		Queue:        t.b.opts.Limits.queue(),
+		Queue:        t.b.Limits().queue(),
 		Scheduler:    t.b.sched,
 	}
 }
@@ -193,7 +207,7 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, config TopicConfi
 	if err := checkName("topic", name); err != nil {
 		return nil, err
 	}
-	config, err := config.resolve(b.opts.Limits)
+	config, err := config.resolve(b.Limits())
 	if err != nil {
 		return nil, err
 	}
@@ -328,7 +342,7 @@ func (b *Broker) UpdateTopic(ctx context.Context, name string, change func(*Topi
 	if err := change(&config); err != nil {
 		return err
 	}
-	if config, err = config.resolve(b.opts.Limits); err != nil {
+	if config, err = config.resolve(b.Limits()); err != nil {
 		return err
 	}
 	if was := t.Config().Partitions; config.Partitions != was {

@@ -56,7 +56,7 @@ func (tx *Txn) Publish(t *Topic, recs ...*Record) error {
 	}
 	size := 0
 	for i, rec := range recs {
-		n, err := checkRecord(rec, tx.b.opts.Limits.MaxRecordBytes)
+		n, err := checkRecord(rec, tx.b.Limits().MaxRecordBytes)
 		if err != nil {
 			err.Index = i
 			return err
@@ -81,7 +81,7 @@ func (tx *Txn) Outputs() []*Record { return tx.outputs }
 
 // grow counts n bytes more.
 func (tx *Txn) grow(n int) error {
-	if limit := tx.b.opts.Limits.MaxTxnBytes; tx.bytes+n > limit {
+	if limit := tx.b.Limits().MaxTxnBytes; tx.bytes+n > limit {
 		return fmt.Errorf("%w: a transaction of %d bytes, Limits.MaxTxnBytes is %d", ErrLimit, tx.bytes+n, limit)
 	}
 	tx.bytes += n
@@ -258,7 +258,7 @@ func (tx *Txn) batch() (*checkpoint.Batch, []*partition.Output, error) {
 		}
 		part := o.Source.(*txnPart)
 		part.recs = append(part.recs, rec)
-		size, _ := checkRecord(rec, tx.b.opts.Limits.MaxRecordBytes)
+		size, _ := checkRecord(rec, tx.b.Limits().MaxRecordBytes)
 		o.Bytes += int64(size)
 		o.Records++
 	}

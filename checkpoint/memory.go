@@ -53,6 +53,9 @@ func (m *Memory) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	return Revision(m.work.seq), nil
 }
 
+// Size returns how many keys the store holds and what they count towards MaxBytes.
+func (m *Memory) Size() (keys int, bytes int64) { return m.visible.Load().size() }
+
 // CommitFrames is as [WAL].CommitFrames, but the frames are forgotten at once: what they are for is in memory too.
 func (m *Memory) CommitFrames(ctx context.Context, b *Batch, c Carrier) (Revision, error) {
 	if err := ctx.Err(); err != nil {

@@ -21,6 +21,14 @@ func (s *state) freeze() *state {
 
 func cost(key, value []byte) int64 { return int64(len(key) + len(value) + EntryOverhead) }
 
+// size returns the number of keys and what they count; a store that is closed holds none.
+func (s *state) size() (keys int, bytes int64) {
+	if s == nil {
+		return 0, 0
+	}
+	return s.keys.n, s.bytes
+}
+
 // put sets a key.
 func (s *state) put(it *item) {
 	if old := s.keys.get(it.key); old != nil {

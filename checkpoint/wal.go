@@ -165,6 +165,9 @@ func (w *WAL) Report() WALReport {
 // taken by the store itself.
 func (w *WAL) Sequence() uint64 { return w.durable.Load() }
 
+// Size returns how many keys the store holds and what they count towards MaxBytes. All of it is in memory.
+func (w *WAL) Size() (keys int, bytes int64) { return w.visible.Load().size() }
+
 // Commit implements [Store]. Commits that come together share one sync.
 func (w *WAL) Commit(ctx context.Context, b *Batch) (Revision, error) {
 	if err := ctx.Err(); err != nil {
