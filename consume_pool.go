@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/braid-go/braid/partition"
 	"github.com/braid-go/braid/scaler"
 )
 
@@ -169,8 +168,8 @@ func (e *elastic) Measure(ctx context.Context) (scaler.Snapshot, error) {
 }
 
 // Resize implements scaler.Topic. It does not wait for members that are to end.
-func (e *elastic) Resize(_ context.Context, _ string, consumers int) error {
-	p := (*pool)(e)
+func (e *elastic) Resize(_ context.Context, d scaler.Decision) error {
+	p, consumers := (*pool)(e), d.Consumers
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for len(p.members) > consumers {
@@ -195,12 +194,10 @@ func (e *elastic) Resize(_ context.Context, _ string, consumers int) error {
 }
 
 // Split implements scaler.Topic.
-func (e *elastic) Split(context.Context, partition.ID, uint64) error { return errors.ErrUnsupported }
+func (e *elastic) Split(context.Context, scaler.Decision) error { return errors.ErrUnsupported }
 
 // Merge implements scaler.Topic.
-func (e *elastic) Merge(context.Context, partition.ID, partition.ID) error {
-	return errors.ErrUnsupported
-}
+func (e *elastic) Merge(context.Context, scaler.Decision) error { return errors.ErrUnsupported }
 
 // spare is how many more members would each find a partition.
 func (c *coordinator) spare() int {

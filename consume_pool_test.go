@@ -140,7 +140,7 @@ func TestAMemberThatIsTakenAwayEndsNobodyElse(t *testing.T) {
 		if p.members[1].sub.Assigned()[0] != 2 {
 			t.Fatal("the second member does not have the second partition")
 		}
-		if err := (*elastic)(p).Resize(t.Context(), "g", 1); err != nil {
+		if err := (*elastic)(p).Resize(t.Context(), scaler.Decision{Group: "g", Consumers: 1}); err != nil {
 			t.Fatal(err)
 		}
 		publishTo(t, topic, 1, 1)

@@ -137,7 +137,7 @@ func (t *Topic) mergeDown(ctx context.Context, most int) error {
 		if measuring != nil || d.Action != scaler.Merge {
 			return errors.Join(measuring, errors.New(d.Reason))
 		}
-		d.Err = scaled{t}.Merge(ctx, d.Partition, d.Neighbor)
+		d.Err = scaled{t}.Merge(ctx, d)
 		d.Took = time.Since(now)
 		t.onScaled(d)
 		var changed *OptionError

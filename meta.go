@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/braid-go/braid/checkpoint"
@@ -20,12 +21,14 @@ import (
 //	'n'                          counters: the next ids
 //	't' name                     a topic: id and configuration
 //	'l' topic id (8, big endian) the topic's layout, encoded by package partition
+//	'o' topic id, partition id   when and why a partition was made of others
 //	'd' partition id (8, b.e.)   a tombstone: the partition was deleted on purpose
 //	'u' key                      the application's own state
 const (
 	keyCounters  = 'n'
 	keyTopic     = 't'
 	keyLayout    = 'l'
+	keyMaking    = 'o'
 	keyTombstone = 'd'
 	keyState     = 'u'
 )
@@ -35,6 +38,15 @@ func topicKey(name string) []byte { return append([]byte{keyTopic}, name...) }
 func layoutKey(id uint64) []byte  { return binary.BigEndian.AppendUint64([]byte{keyLayout}, id) }
 func tombstoneKey(id PartitionID) []byte {
 	return binary.BigEndian.AppendUint64([]byte{keyTombstone}, uint64(id))
+}
+
+// makingPrefix begins the makingKeys of a topic's partitions.
+func makingPrefix(topic uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{keyMaking}, topic)
+}
+
+func makingKey(topic uint64, id PartitionID) []byte {
+	return binary.BigEndian.AppendUint64(makingPrefix(topic), uint64(id))
 }
 
 func stateKey(key string) []byte { return append([]byte{keyState}, key...) }
@@ -60,6 +72,19 @@ type topicMeta struct {
 	Config  TopicConfig `json:"config"`
 }
 
+// making is when and why a partition was made of others.
+type making struct {
+	Made time.Time `json:"made"`
+	Why  string    `json:"why"`
+}
+
+// maxWhy bounds a stored reason, in bytes.
+const maxWhy = 1024
+
+func newMaking(why string) making {
+	return making{time.Now().Round(0), strings.ToValidUTF8(why[:min(len(why), maxWhy)], "")}
+}
+
 // metaReader is what reading the metadata takes of a store, or of a read-only view of one.
 type metaReader interface {
 	Get(ctx context.Context, key []byte) ([]byte, checkpoint.Revision, error)
@@ -74,6 +99,7 @@ type storedTopic struct {
 	rev    checkpoint.Revision // of the layout
 	// committed has, for each partition, the highest position that any group has committed.
 	committed map[PartitionID]int64
+	makings   map[PartitionID]making
 }
 
 // catalog is all metadata at one moment.
@@ -123,7 +149,7 @@ func readCatalog(ctx context.Context, r metaReader) (*catalog, error) {
 
 // readTopic reads a topic's layout and positions, given the entry of its configuration.
 func readTopic(ctx context.Context, r metaReader, e checkpoint.Entry) (storedTopic, error) {
-	t := storedTopic{name: string(e.Key[1:]), committed: map[PartitionID]int64{}}
+	t := storedTopic{name: string(e.Key[1:]), committed: map[PartitionID]int64{}, makings: map[PartitionID]making{}}
 	if err := checkName("topic", t.name); err != nil {
 		return t, corruptMeta("topic key", err)
 	}
@@ -152,6 +178,17 @@ func readTopic(ctx context.Context, r metaReader, e checkpoint.Entry) (storedTop
 		}
 		pid := PartitionID(id)
 		t.committed[pid] = max(t.committed[pid], pos.Offset)
+	}
+	prefix := makingPrefix(t.meta.ID)
+	for e, err := range r.Scan(ctx, prefix) {
+		if err != nil {
+			return t, storeError(err)
+		}
+		var o making
+		if err := json.Unmarshal(e.Value, &o); err != nil || len(e.Key) != len(prefix)+8 {
+			return t, corruptMeta("the making of a partition of topic "+t.name, fmt.Errorf("key %.32x: %w", e.Key, err))
+		}
+		t.makings[PartitionID(binary.BigEndian.Uint64(e.Key[len(prefix):]))] = o
 	}
 	return t, nil
 }

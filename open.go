@@ -172,7 +172,7 @@ func (b *Broker) openTopics(cat *catalog, store *checkpoint.View) error {
 		byTopic[t] = nil
 		for _, info := range st.layout.All() {
 			end := max(st.committed[info.ID], info.End) // a sealed partition held as much
-			j := &openJob{topic: t, info: info, proof: log.Proof{MinNext: end, Logged: store.Frames(uint64(info.ID))}}
+			j := &openJob{topic: t, info: info, making: st.makings[info.ID], proof: log.Proof{MinNext: end, Logged: store.Frames(uint64(info.ID))}}
 			jobs, byTopic[t] = append(jobs, j), append(byTopic[t], j)
 		}
 	}
@@ -216,6 +216,7 @@ func (b *Broker) openTopics(cat *catalog, store *checkpoint.View) error {
 type openJob struct {
 	topic  *Topic
 	info   partition.Info
+	making making
 	proof  log.Proof
 	opened *topicPartition
 	report *log.Report
@@ -223,6 +224,9 @@ type openJob struct {
 
 func (j *openJob) run() (err error) {
 	j.opened, j.report, err = j.topic.openPartition(j.info, j.proof)
+	if err == nil {
+		j.opened.making = j.making
+	}
 	if err == nil && j.info.State == partition.StateSealed && j.opened.log.VisibleEnd() > j.info.End {
 		j.report.Problems = append(j.report.Problems, fmt.Errorf("%w: there are records up to offset %d behind the end %d at which it was sealed",
 			ErrCorrupt, j.opened.log.VisibleEnd(), j.info.End))

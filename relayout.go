@@ -22,13 +22,16 @@ import (
 // beyond Limits.MaxPartitions, ctx's, ErrPartitionFailed, ErrNoSpace, ErrTopicNotFound, ErrClosed, ErrReadOnly. After ErrOutcomeUnknown the disk has failed
 // under the change; the partition takes no records until the broker has been reopened.
 func (t *Topic) Split(ctx context.Context, id PartitionID) ([]PartitionID, error) {
-	return t.split(ctx, id, func(info partition.Info, p *topicPartition) (uint64, error) {
+	return t.split(ctx, id, byHand, func(info partition.Info, p *topicPartition) (uint64, error) {
 		return p.live.Load().SplitPoint(info.Range)
 	})
 }
 
+// byHand is why partitions change that somebody who called Split or Merge has changed.
+const byHand = "by hand"
+
 // split splits a partition in front of the hash that at finds.
-func (t *Topic) split(ctx context.Context, id PartitionID, at func(partition.Info, *topicPartition) (uint64, error)) ([]PartitionID, error) {
+func (t *Topic) split(ctx context.Context, id PartitionID, why string, at func(partition.Info, *topicPartition) (uint64, error)) ([]PartitionID, error) {
 	children, err := t.change(ctx, "split", func(tab *table) (change, error) {
 		info, err := tab.activeInfo(id)
 		if err != nil {
@@ -43,7 +46,7 @@ func (t *Topic) split(ctx context.Context, id PartitionID, at func(partition.Inf
 		if upper <= lo || upper > hi {
 			return change{}, &OptionError{"partition", id, "cannot be divided there"}
 		}
-		return change{[]PartitionID{id}, []partition.Range{{Lo: lo, Hi: upper - 1}, {Lo: upper, Hi: hi}}}, nil
+		return change{[]PartitionID{id}, []partition.Range{{Lo: lo, Hi: upper - 1}, {Lo: upper, Hi: hi}}, why}, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("split partition %d of %s: %w", id, t.name, err)
@@ -53,6 +56,10 @@ func (t *Topic) split(ctx context.Context, id PartitionID, at func(partition.Inf
 
 // Merge has one new partition take the ranges of two neighbours. It returns its id. Everything else is as for Split.
 func (t *Topic) Merge(ctx context.Context, a, b PartitionID) (PartitionID, error) {
+	return t.merge(ctx, a, b, byHand)
+}
+
+func (t *Topic) merge(ctx context.Context, a, b PartitionID, why string) (PartitionID, error) {
 	children, err := t.change(ctx, "merge", func(tab *table) (change, error) {
 		x, err := tab.activeInfo(a)
 		if err != nil {
@@ -68,7 +75,7 @@ func (t *Topic) Merge(ctx context.Context, a, b PartitionID) (PartitionID, error
 		if a == b || x.Range.Hi+1 != y.Range.Lo {
 			return change{}, &OptionError{"partition", b, fmt.Sprintf("is not a neighbour of %d", a)}
 		}
-		return change{[]PartitionID{x.ID, y.ID}, []partition.Range{{Lo: x.Range.Lo, Hi: y.Range.Hi}}}, nil
+		return change{[]PartitionID{x.ID, y.ID}, []partition.Range{{Lo: x.Range.Lo, Hi: y.Range.Hi}}, why}, nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("merge partitions %d and %d of %s: %w", a, b, t.name, err)
@@ -80,6 +87,7 @@ func (t *Topic) Merge(ctx context.Context, a, b PartitionID) (PartitionID, error
 type change struct {
 	parents  []PartitionID
 	children []partition.Range
+	why      string
 }
 
 // activeInfo returns an active partition.
@@ -125,7 +133,7 @@ func (t *Topic) change(ctx context.Context, what string, plan func(*table) (chan
 		b.opts.Logger.Warn("the partitions stay as they are", "topic", t.name, "to", what, "parents", c.parents, "error", err)
 		return nil, err
 	}
-	b.opts.Logger.Info("partitions changed", "topic", t.name, "by", what, "parents", c.parents, "children", ids)
+	b.opts.Logger.Info("partitions changed", "topic", t.name, "by", what, "why", c.why, "parents", c.parents, "children", ids)
 	return ids, nil
 }
 
@@ -145,7 +153,9 @@ func (t *Topic) relayout(ctx context.Context, tab *table, c change) ([]Partition
 	t.b.counters = next // also if this fails: ids are not tried twice
 	made := make([]*topicPartition, len(children))
 	err := inParallel(len(children), func(i int) (err error) {
-		made[i], err = t.createPartition(children[i])
+		if made[i], err = t.createPartition(children[i]); err == nil {
+			made[i].making = newMaking(c.why)
+		}
 		return err
 	})
 	if err == nil {
@@ -193,7 +203,7 @@ func (t *Topic) seal(ctx context.Context, tab *table, c change, children []parti
 		unseal()
 		return err
 	}
-	rev, err := t.b.commitLayout(ctx, t, tab.rev, layout)
+	rev, err := t.b.commitLayout(ctx, t, tab.rev, layout, made)
 	if errors.Is(err, ErrOutcomeUnknown) {
 		err = fmt.Errorf("%w: %w: the change of the layout of %s", ErrPartitionFailed, err, t.name)
 		t.stuck.Store(&err)
@@ -208,7 +218,7 @@ func (t *Topic) seal(ctx context.Context, tab *table, c change, children []parti
 }
 
 // commitLayout is the moment at which a layout changes.
-func (b *Broker) commitLayout(ctx context.Context, t *Topic, was checkpoint.Revision, layout *partition.Layout) (checkpoint.Revision, error) {
+func (b *Broker) commitLayout(ctx context.Context, t *Topic, was checkpoint.Revision, layout *partition.Layout, made []*topicPartition) (checkpoint.Revision, error) {
 	encoded, err := layout.MarshalBinary()
 	if err != nil {
 		return 0, err
@@ -218,6 +228,11 @@ func (b *Broker) commitLayout(ctx context.Context, t *Topic, was checkpoint.Revi
 	batch.Put(layoutKey(t.id), encoded)
 	if err := putJSON(&batch, countersKey(), b.counters); err != nil {
 		return 0, err
+	}
+	for _, p := range made {
+		if err := putJSON(&batch, makingKey(t.id, p.id), p.making); err != nil {
+			return 0, err
+		}
 	}
 	rev, err := b.store.Commit(ctx, &batch)
 	return rev, storeError(err)

@@ -210,6 +210,7 @@ func (t *Topic) forgettable(ctx context.Context, tab *table) (map[PartitionID]pa
 			batch.Expect(of[id].Key, of[id].Revision)
 			batch.Delete(of[id].Key)
 		}
+		batch.Delete(makingKey(t.id, id))
 		batch.Put(tombstoneKey(id), []byte{})
 	}
 	return gone, batch, nil

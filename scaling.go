@@ -23,19 +23,19 @@ func (s scaled) Measure(context.Context) (scaler.Snapshot, error) {
 }
 
 // Split implements scaler.Topic.
-func (s scaled) Split(ctx context.Context, id partition.ID, at uint64) error {
-	_, err := s.t.split(ctx, id, func(partition.Info, *topicPartition) (uint64, error) { return at, nil })
+func (s scaled) Split(ctx context.Context, d scaler.Decision) error {
+	_, err := s.t.split(ctx, d.Partition, d.Reason, func(partition.Info, *topicPartition) (uint64, error) { return d.At, nil })
 	return err
 }
 
 // Merge implements scaler.Topic.
-func (s scaled) Merge(ctx context.Context, lower, upper partition.ID) error {
-	_, err := s.t.Merge(ctx, lower, upper)
+func (s scaled) Merge(ctx context.Context, d scaler.Decision) error {
+	_, err := s.t.merge(ctx, d.Partition, d.Neighbor, d.Reason)
 	return err
 }
 
 // Resize implements scaler.Topic. Groups are not measured here, so it is not called: see pool.
-func (s scaled) Resize(context.Context, string, int) error { return errors.ErrUnsupported }
+func (s scaled) Resize(context.Context, scaler.Decision) error { return errors.ErrUnsupported }
 
 // policy is what the topic's scaler works by.
 func (c TopicConfig) policy(l Limits) (scaler.Policy, error) {

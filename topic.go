@@ -60,6 +60,7 @@ type topicPartition struct {
 	id   PartitionID
 	log  *log.Log
 	live *partition.Partition // nil read-only
+	making
 	// dropped: it was sealed and drained, and is the topic's no more; set before the log is closed.
 	dropped atomic.Bool
 	// problems are what opening it has found damaged or missing.
@@ -123,11 +124,16 @@ type PartitionInfo struct {
 	Sealed bool
 	// Parents are the partitions that it continues.
 	Parents []PartitionID
+	// Made is when it was made of them, and Why what for: what the scaler said, or "by hand". Both are zero for those that the topic began with.
+	Made time.Time
+	Why  string
 	// Start is the oldest offset kept, End the offset behind the last visible record.
 	Start, End int64
 	// Bytes is the size of the partition's files, Segments their number.
 	Bytes    int64
 	Segments int
+	// Rate is what was stored per second, averaged over the last minute; zero read-only.
+	Rate partition.Rate
 	// Err is why the partition refuses to publish, nil if it does not.
 	Err error
 }
@@ -138,7 +144,12 @@ func (t *Topic) Partitions() []PartitionInfo {
 	out := make([]PartitionInfo, 0, len(tab.all))
 	for _, p := range tab.all {
 		info, _ := tab.layout.Lookup(p.id)
+		var rate partition.Rate
+		if p.live != nil {
+			rate = p.live.Load().Medium
+		}
 		out = append(out, PartitionInfo{
+			Made: p.Made, Why: p.Why, Rate: rate,
 			ID: p.id, KeyRange: info.Range, Sealed: info.State == partition.StateSealed, Parents: slices.Clone(info.Parents),
 			Start: p.log.Start(), End: p.log.VisibleEnd(),
 			Bytes: p.log.Size(), Segments: len(p.log.Segments()),
@@ -404,6 +415,7 @@ func (b *Broker) commitDeletion(ctx context.Context, t *Topic) error {
 		batch.Delete(e.Key)
 	}
 	for _, p := range t.table.Load().all {
+		batch.Delete(makingKey(t.id, p.id))
 		batch.Put(tombstoneKey(p.id), []byte{})
 	}
 	_, err := b.store.Commit(ctx, &batch)

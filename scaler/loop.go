@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/braid-go/braid/partition"
 )
 
 const (
@@ -20,11 +18,12 @@ const (
 // Topic is what a Loop measures and changes. Its methods are called one at a time.
 type Topic interface {
 	Measure(ctx context.Context) (Snapshot, error)
-	// Split cuts an active partition in two: at is the first hash of the upper child.
-	Split(ctx context.Context, id partition.ID, at uint64) error
-	// Merge joins two active neighbours.
-	Merge(ctx context.Context, lower, upper partition.ID) error
-	Resize(ctx context.Context, group string, consumers int) error
+	// Split cuts d.Partition, which is active, in two: d.At is the first hash of the upper child.
+	Split(ctx context.Context, d Decision) error
+	// Merge joins two active neighbours, d.Partition, which is the lower one, and d.Neighbor.
+	Merge(ctx context.Context, d Decision) error
+	// Resize lets d.Group have d.Consumers.
+	Resize(ctx context.Context, d Decision) error
 }
 
 // Options are a Loop's. The zero value of a field is its default.
@@ -117,11 +116,11 @@ func (l *Loop) Tick(ctx context.Context) Decision {
 func (l *Loop) carryOut(ctx context.Context, d Decision) error {
 	switch d.Action {
 	case Split:
-		return l.topic.Split(ctx, d.Partition, d.At)
+		return l.topic.Split(ctx, d)
 	case Merge:
-		return l.topic.Merge(ctx, d.Partition, d.Neighbor)
+		return l.topic.Merge(ctx, d)
 	}
-	return l.topic.Resize(ctx, d.Group, d.Consumers)
+	return l.topic.Resize(ctx, d)
 }
 
 func (l *Loop) remember(d Decision) {

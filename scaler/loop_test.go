@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/braid-go/braid/partition"
 )
 
 // recorder is a topic that notes what is asked of it.
@@ -43,16 +41,16 @@ func (r *recorder) called(ctx context.Context, format string, args ...any) error
 	return r.failing
 }
 
-func (r *recorder) Split(ctx context.Context, id partition.ID, at uint64) error {
-	return r.called(ctx, "split %d at %#x", id, at)
+func (r *recorder) Split(ctx context.Context, d Decision) error {
+	return r.called(ctx, "split %d at %#x", d.Partition, d.At)
 }
 
-func (r *recorder) Merge(ctx context.Context, lower, upper partition.ID) error {
-	return r.called(ctx, "merge %d %d", lower, upper)
+func (r *recorder) Merge(ctx context.Context, d Decision) error {
+	return r.called(ctx, "merge %d %d", d.Partition, d.Neighbor)
 }
 
-func (r *recorder) Resize(ctx context.Context, group string, consumers int) error {
-	return r.called(ctx, "resize %s to %d", group, consumers)
+func (r *recorder) Resize(ctx context.Context, d Decision) error {
+	return r.called(ctx, "resize %s to %d", d.Group, d.Consumers)
 }
 
 func newLoop(t *testing.T, topic Topic, opts Options) *Loop {

@@ -231,10 +231,14 @@ func naive(topic *simTopic) Decision {
 	for i, p := range snap.Partitions {
 		if p.Load.Short.Records > DefaultTargetRecords*0.9 {
 			mid := p.Range.Lo + (p.Range.Hi-p.Range.Lo)/2 + 1
-			return Decision{Time: topic.now, Action: Split, Reason: "naive", Err: topic.Split(context.Background(), p.ID, mid)}
+			d := Decision{Time: topic.now, Action: Split, Partition: p.ID, At: mid, Reason: "naive"}
+			d.Err = topic.Split(context.Background(), d)
+			return d
 		}
 		if i > 0 && snap.Partitions[i-1].Load.Short.Records+p.Load.Short.Records < DefaultTargetRecords*0.9 {
-			return Decision{Time: topic.now, Action: Merge, Reason: "naive", Err: topic.Merge(context.Background(), snap.Partitions[i-1].ID, p.ID)}
+			d := Decision{Time: topic.now, Action: Merge, Partition: snap.Partitions[i-1].ID, Neighbor: p.ID, Reason: "naive"}
+			d.Err = topic.Merge(context.Background(), d)
+			return d
 		}
 	}
 	return Decision{Time: topic.now, Reason: "naive"}

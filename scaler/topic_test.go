@@ -135,7 +135,8 @@ func (t *simTopic) Measure(context.Context) (Snapshot, error) {
 	return s, nil
 }
 
-func (t *simTopic) Split(_ context.Context, id partition.ID, at uint64) error {
+func (t *simTopic) Split(_ context.Context, d Decision) error {
+	id, at := d.Partition, d.At
 	i := slices.IndexFunc(t.parts, func(p *simPartition) bool { return p.ID == id })
 	if i < 0 {
 		return fmt.Errorf("no partition %d", id)
@@ -145,7 +146,8 @@ func (t *simTopic) Split(_ context.Context, id partition.ID, at uint64) error {
 	return nil
 }
 
-func (t *simTopic) Merge(_ context.Context, lower, upper partition.ID) error {
+func (t *simTopic) Merge(_ context.Context, d Decision) error {
+	lower, upper := d.Partition, d.Neighbor
 	i := slices.IndexFunc(t.parts, func(p *simPartition) bool { return p.ID == lower })
 	if i < 0 || i+1 >= len(t.parts) || t.parts[i+1].ID != upper {
 		return fmt.Errorf("no neighbours %d and %d", lower, upper)
@@ -154,7 +156,7 @@ func (t *simTopic) Merge(_ context.Context, lower, upper partition.ID) error {
 	return nil
 }
 
-func (t *simTopic) Resize(_ context.Context, _ string, consumers int) error {
-	t.group.Consumers = consumers
+func (t *simTopic) Resize(_ context.Context, d Decision) error {
+	t.group.Consumers = d.Consumers
 	return nil
 }

@@ -20,6 +20,9 @@ type demoCmd struct {
 	Partitions int    `help:"Partitions of the topic." default:"4"`
 	Seed       uint64 `help:"Seed of the generated orders." default:"1"`
 	Keep       bool   `help:"Keep the data directory."`
+
+	Scale bool `help:"Instead: ramp a load up and down, and watch partitions split and merge. Takes about twenty minutes."`
+	Peak  int  `help:"With --scale: orders a second at the peak." default:"20000"`
 }
 
 // Help says what will be seen.
@@ -27,11 +30,16 @@ func (demoCmd) Help() string {
 	return `Examples:
   braid demo
   braid demo --orders 1000000 --partitions 8 --keep
+  braid demo --scale
 
 Publishes a generated stream of orders over several partitions, consumes a part of it in a group, closes the
 broker, opens it again, publishes more, goes on exactly where it was, and checks the counts, the order of every
 customer's orders, and every byte on disk. The data directory is a temporary one, removed afterwards unless --keep
-is given; or the one of --dir, which must be empty and is kept. $BRAID_DIR is left alone.`
+is given; or the one of --dir, which must be empty and is kept. $BRAID_DIR is left alone.
+
+With --scale a topic of one partition gets more and more orders, up to --peak a second, and then next to none. Its
+partitions split as the load grows, and merge when they have been quiet for five minutes; so do the consumers, by how
+far they are behind. Every customer's orders must come in their order all the time.`
 }
 
 // located is where a record is stored.
@@ -70,8 +78,8 @@ type demo struct {
 
 // Run runs the demo.
 func (c *demoCmd) Run(e *env) (err error) {
-	if c.Orders < 10 || c.Partitions < 1 {
-		return errors.New("the demo needs at least 10 orders and a partition")
+	if c.Orders < 10 || c.Partitions < 1 || c.Peak < 100 {
+		return errors.New("the demo needs at least 10 orders, a partition, and a peak of 100 a second")
 	}
 	dir, err := c.directory(e)
 	if err != nil {
@@ -80,6 +88,10 @@ func (c *demoCmd) Run(e *env) (err error) {
 	keep := c.Keep || e.dirNamed
 	if !keep {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	if c.Scale {
+		s := newScaleDemo(e.ctx, e.stdout, c.Peak, c.Seed)
+		return s.run(dir, braid.Options{})
 	}
 	d := &demo{demoCmd: c, ctx: e.ctx, out: e.stdout, dir: dir, rng: rand.New(rand.NewPCG(c.Seed, 0)), made: map[int]int{},
 		got: map[int]int{}, perPart: map[braid.PartitionID]int{}, uncommitted: map[located]bool{}}

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+
+	"github.com/braid-go/braid"
 )
 
 // demoOut runs a small demo, which must pass, and returns what it printed.
@@ -46,4 +50,21 @@ func TestDemoKeepsTheDirectoryThatItIsToldTo(t *testing.T) {
 	_, kept, _ := strings.Cut(demoOut(t, "--keep"), "The data is in ")
 	kept, _, _ = strings.Cut(kept, ":")
 	must(t, kept, "", "verify")
+}
+
+// The demo of scaling takes twenty minutes on a wall clock, and none here.
+func TestDemoShowsPartitionsThatFollowTheirLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		s := newScaleDemo(t.Context(), bufio.NewWriter(&out), 1000, 1)
+		if err := s.run("", braid.Options{InMemory: true}); err != nil {
+			t.Fatalf("%v\n%s", err, out.String())
+		}
+		for _, want := range []string{"SPLIT  1: ", "MERGE  ", "2 consumers: ", "the partitions at the peak:", "└─ ", "\nall checks passed\n"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%q is missing", want)
+			}
+		}
+		t.Log(out.String())
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -102,6 +103,46 @@ func TestGroupsAreListedMovedAndDeleted(t *testing.T) {
 	}
 }
 
+// While another broker writes, what it stores in each partition is measured.
+func TestPartitionsShowRatesBesideAWriter(t *testing.T) {
+	dir := t.TempDir()
+	b, err := braid.Open(dir, braid.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic, err := b.CreateTopic(t.Context(), "t", braid.TopicConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := topic.Publish(context.Background(), &braid.Record{Value: []byte("x")}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	})
+	nodes := decode[[]partitionNode](t, must(t, dir, "", "partitions", "t", "--json", "--over", "100ms"))
+	if nodes[0].Rate == nil || *nodes[0].Rate <= 0 {
+		t.Errorf("%v records a second", nodes[0].Rate)
+	}
+	if nodes = decode[[]partitionNode](t, must(t, dir, "", "partitions", "t", "--json", "--over", "0")); nodes[0].Rate != nil {
+		t.Errorf("%v records a second, without measuring", *nodes[0].Rate)
+	}
+	close(stop)
+	writer.Wait()
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPartitionsAreSplitMergedAndDrawn(t *testing.T) {
 	dir := t.TempDir()
 	must(t, dir, seq(1, 10), "pub", "t")
@@ -126,6 +167,11 @@ func TestPartitionsAreSplitMergedAndDrawn(t *testing.T) {
 	for _, n := range nodes {
 		if n.State == "active" {
 			share += n.Share
+		}
+	}
+	for _, n := range nodes {
+		if made := n.ID > 1; (n.Why == "by hand") != made || (n.Made != nil) != made || n.Rate != nil {
+			t.Errorf("partition %d was made at %v: %q; %v records a second", n.ID, n.Made, n.Why, n.Rate)
 		}
 	}
 	if len(nodes) != 6 || share != 1 {

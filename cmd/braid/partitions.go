@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/braid-go/braid"
 )
@@ -60,8 +61,10 @@ func (e *env) relayout(topic string, change func(*braid.Topic) error) (err error
 
 type partitionsCmd struct {
 	Topic string `arg:"" help:"Topic."`
-	Tree  bool   `help:"Show which partitions continue which."`
+	Tree  bool   `help:"Show which partitions continue which, and why they were made."`
 	JSON  bool   `name:"json" help:"Print JSON."`
+
+	Over time.Duration `help:"While another process writes: measure the rates over so long; 0 = not at all." default:"1s"`
 }
 
 // Help shows examples.
@@ -82,6 +85,56 @@ type partitionNode struct {
 	Start   int64               `json:"start"`
 	End     int64               `json:"end"`
 	Bytes   int64               `json:"bytes"`
+	Rate    *float64            `json:"records_per_second,omitempty"` // null if nobody writes, or it was not measured
+	Made    *time.Time          `json:"made,omitempty"`
+	Why     string              `json:"why,omitempty"`
+}
+
+// nodes describes a topic's partitions.
+func nodes(parts []braid.PartitionInfo) []partitionNode {
+	nodes := make([]partitionNode, len(parts))
+	for i, p := range parts {
+		nodes[i] = partitionNode{ID: p.ID, Parents: p.Parents, RangeLo: fmt.Sprintf("%016x", p.KeyRange.Lo), RangeHi: fmt.Sprintf("%016x", p.KeyRange.Hi),
+			Share: (float64(p.KeyRange.Hi-p.KeyRange.Lo) + 1) / (1 << 64), State: "active", Start: p.Start, End: p.End, Bytes: p.Bytes, Why: p.Why}
+		if p.Sealed {
+			nodes[i].State = "sealed"
+		}
+		if !p.Made.IsZero() {
+			nodes[i].Made = &p.Made
+		}
+	}
+	return nodes
+}
+
+// rates measures how much a writer in another process stores in each partition, by looking at the directory again.
+func (c *partitionsCmd) rates(e *env, nodes []partitionNode) (err error) {
+	if c.Over < 0 {
+		return errors.New("--over must not be negative")
+	}
+	begin := time.Now()
+	select {
+	case <-e.ctx.Done():
+		return e.ctx.Err()
+	case <-time.After(c.Over):
+	}
+	b, err := e.openReadOnly()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	t, err := b.Topic(c.Topic)
+	if err != nil {
+		return err
+	}
+	seconds := time.Since(begin).Seconds()
+	for _, p := range t.Partitions() {
+		i := slices.IndexFunc(nodes, func(n partitionNode) bool { return n.ID == p.ID && n.State == "active" })
+		if i >= 0 {
+			rate := float64(p.End-nodes[i].End) / seconds
+			nodes[i].Rate = &rate
+		}
+	}
+	return nil
 }
 
 // Run shows a topic's partitions.
@@ -95,25 +148,31 @@ func (c *partitionsCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	var nodes []partitionNode
-	for _, p := range t.Partitions() {
-		n := partitionNode{ID: p.ID, Parents: p.Parents, RangeLo: fmt.Sprintf("%016x", p.KeyRange.Lo), RangeHi: fmt.Sprintf("%016x", p.KeyRange.Hi),
-			Share: (float64(p.KeyRange.Hi-p.KeyRange.Lo) + 1) / (1 << 64), State: "active", Start: p.Start, End: p.End, Bytes: p.Bytes}
-		if p.Sealed {
-			n.State = "sealed"
+	nodes := nodes(t.Partitions())
+	if b.OpenReport().WriterLive && c.Over != 0 {
+		if err := c.rates(e, nodes); err != nil {
+			return err
 		}
-		nodes = append(nodes, n)
 	}
 	if c.JSON {
 		return printJSON(e.stdout, nodes)
 	}
-	return table(e.stdout, func(w io.Writer) {
-		fmt.Fprintln(w, "PARTITION\tSTATE\tKEY HASHES\tSHARE\tRECORDS\tSIZE\tCONTINUES")
+	return printPartitions(e.stdout, nodes, c.Tree)
+}
+
+// printPartitions prints partitions as a table: by id, or each under the first of those that it continues.
+func printPartitions(to io.Writer, nodes []partitionNode, tree bool) error {
+	return table(to, func(w io.Writer) {
+		fmt.Fprintln(w, "PARTITION\tSTATE\tKEY HASHES\tSHARE\tRECORDS\tA SECOND\tSIZE\tCONTINUES\tWHY")
 		line := func(n partitionNode, indent string) {
-			fmt.Fprintf(w, "%s%d\t%s\t%s..%s\t%.1f %%\t%s\t%s\t%s\n", indent, n.ID, n.State, n.RangeLo[:8], n.RangeHi[:8], 100*n.Share,
-				thousands(n.End-n.Start), bytesOf(n.Bytes), joined(n.Parents))
+			rate := "-"
+			if n.Rate != nil {
+				rate = thousands(int64(*n.Rate))
+			}
+			fmt.Fprintf(w, "%s%d\t%s\t%s..%s\t%.1f %%\t%s\t%s\t%s\t%s\t%s\n", indent, n.ID, n.State, n.RangeLo[:8], n.RangeHi[:8], 100*n.Share,
+				thousands(n.End-n.Start), rate, bytesOf(n.Bytes), joined(n.Parents), n.why())
 		}
-		if !c.Tree {
+		if !tree {
 			for _, n := range nodes {
 				line(n, "")
 			}
@@ -121,6 +180,14 @@ func (c *partitionsCmd) Run(e *env) (err error) {
 		}
 		drawTree(nodes, line)
 	})
+}
+
+// why says when and why a partition was made of others.
+func (n partitionNode) why() string {
+	if n.Made == nil {
+		return ""
+	}
+	return n.Made.Local().Format("15:04:05 ") + n.Why
 }
 
 func joined(ids []braid.PartitionID) string {
