@@ -123,7 +123,10 @@ func (b *Broker) Topic(name string) (*Topic, error) {
 	}
 	t, err := b.lookup(name)
 	if errors.Is(err, ErrTopicNotFound) && b.opts.ReadOnly {
-		if err := b.refreshTopics(context.Background()); err != nil {
+		b.changing.Lock()
+		err := b.refreshTopics()
+		b.changing.Unlock()
+		if err != nil {
 			return nil, err
 		}
 		return b.lookup(name)

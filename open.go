@@ -73,6 +73,8 @@ func Open(dir string, opts Options) (*Broker, error) {
 	}
 	if !opts.ReadOnly {
 		b.background.Go(b.runRetention)
+	} else {
+		b.background.Go(b.runFollow)
 	}
 	for _, t := range b.topics {
 		t.scale()
@@ -171,8 +173,7 @@ func (b *Broker) openTopics(cat *catalog, store *checkpoint.View) error {
 		t := newTopic(b, st.name, st.meta, st.layout, st.rev)
 		byTopic[t] = nil
 		for _, info := range st.layout.All() {
-			end := max(st.committed[info.ID], info.End) // a sealed partition held as much
-			j := &openJob{topic: t, info: info, making: st.makings[info.ID], proof: log.Proof{MinNext: end, Logged: store.Frames(uint64(info.ID))}}
+			j := t.openJob(st, info, store)
 			jobs, byTopic[t] = append(jobs, j), append(byTopic[t], j)
 		}
 	}
@@ -220,6 +221,11 @@ type openJob struct {
 	proof  log.Proof
 	opened *topicPartition
 	report *log.Report
+}
+
+func (t *Topic) openJob(st storedTopic, info partition.Info, store *checkpoint.View) *openJob {
+	end := max(st.committed[info.ID], info.End) // a sealed partition held as much
+	return &openJob{topic: t, info: info, making: st.makings[info.ID], proof: log.Proof{MinNext: end, Logged: store.Frames(uint64(info.ID))}}
 }
 
 func (j *openJob) run() (err error) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/braid-go/braid/checkpoint"
 )
@@ -46,10 +48,9 @@ func (b *Broker) loadCatalog() (*catalog, *checkpoint.View, error) {
 	return cat, view, err
 }
 
-// refreshTopics adds the topics that a writer has made since, and closes those it has deleted.
-func (b *Broker) refreshTopics(context.Context) error {
-	b.changing.Lock()
-	defer b.changing.Unlock()
+// refreshTopics adds the topics that a writer has made since, follows the changes of those that are known, and closes those it has deleted.
+// The caller holds changing.
+func (b *Broker) refreshTopics() error {
 	if b.closed.Load() {
 		return ErrClosed
 	}
@@ -58,23 +59,84 @@ func (b *Broker) refreshTopics(context.Context) error {
 		return err
 	}
 	fresh := &catalog{}
-	stored := map[uint64]bool{}
-	known := map[uint64]bool{}
+	known := map[uint64]*Topic{}
 	for _, t := range b.Topics() {
-		known[t.id] = true
+		known[t.id] = t
 	}
+	var errs []error
 	for _, st := range cat.topics {
-		stored[st.meta.ID] = true
-		if !known[st.meta.ID] {
+		if t := known[st.meta.ID]; t != nil {
+			errs = append(errs, t.follow(st, view))
+			delete(known, st.meta.ID)
+		} else {
 			fresh.topics = append(fresh.topics, st)
 		}
 	}
-	for _, t := range b.Topics() {
-		if !stored[t.id] {
-			b.forget(t)
+	for _, t := range known {
+		b.forget(t)
+	}
+	return errors.Join(append(errs, b.openTopics(fresh, view))...)
+}
+
+// follow takes over what a writer has made of a topic: its configuration and its partitions.
+func (t *Topic) follow(st storedTopic, store *checkpoint.View) error {
+	t.config.Store(&st.meta.Config)
+	tab := t.table.Load()
+	if st.rev == tab.rev {
+		return nil
+	}
+	var all, fresh []*topicPartition
+	for _, info := range st.layout.All() {
+		i := slices.IndexFunc(tab.all, func(p *topicPartition) bool { return p.id == info.ID })
+		if i >= 0 {
+			all = append(all, tab.all[i])
+			continue
+		}
+		j := t.openJob(st, info, store)
+		if err := j.run(); err != nil {
+			for _, p := range fresh {
+				p.close(context.Background())
+			}
+			return err
+		}
+		all, fresh = append(all, j.opened), append(fresh, j.opened)
+	}
+	var gone []*topicPartition
+	for _, p := range tab.all {
+		if _, stays := st.layout.Lookup(p.id); !stays {
+			p.dropped.Store(true)
+			gone = append(gone, p)
 		}
 	}
-	return b.openTopics(fresh, view)
+	t.setPartitions(st.layout, st.rev, all)
+	for _, p := range gone {
+		p.close(context.Background())
+	}
+	return nil
+}
+
+// A read-only broker looks this often for topics and partitions that have been made since, and at most a twentieth of its time.
+const followInterval = time.Second
+
+// runFollow follows the writer's topics until the broker closes.
+func (b *Broker) runFollow() {
+	timer := time.NewTimer(followInterval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-b.done:
+			return
+		case <-timer.C:
+		}
+		begin := time.Now()
+		if b.changing.TryLock() { // whoever closes holds it, and waits for this
+			if err := b.refreshTopics(); err != nil && !errors.Is(err, ErrClosed) {
+				b.opts.Logger.Warn("what a writer has changed is not seen yet", "error", err)
+			}
+			b.changing.Unlock()
+		}
+		timer.Reset(max(followInterval, 20*time.Since(begin)))
+	}
 }
 
 // forget takes a topic that was deleted out of a read-only broker.

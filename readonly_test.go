@@ -3,6 +3,8 @@ package braid
 import (
 	"context"
 	"errors"
+	"iter"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,4 +201,49 @@ func TestRetentionKeepsTheTopicWithinItsBytes(t *testing.T) {
 			t.Errorf("error %+v, want offset 1 out of range and the start as next", oor)
 		}
 	})
+}
+
+// A reader beside a writer goes on in the partitions that have been split and merged since it began.
+func TestAReaderFollowsSplitsAndMergesOfALiveWriter(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Options{})
+	topic := ensure(t, w, "t", TopicConfig{})
+	r := open(t, dir, Options{ReadOnly: true})
+	seen, err := r.Topic("t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	const generations = 4
+	got := map[string][]PartitionID{}
+	next, stop := iter.Pull2(seen.Read(ctx, ReadOptions{Follow: true}))
+	defer stop()
+	for round := range generations {
+		keyed(t, topic, "a:1", "b:1", "c:1", "d:1", "e:1", "f:1", "g:1", "h:1")
+		switch active := topic.table.Load().active; {
+		case round%2 == 0:
+			split(t, topic, active[0].id)
+		default:
+			merge(t, topic, active[0].id, active[1].id)
+		}
+		for range 8 {
+			rec, err, ok := next()
+			if !ok || err != nil {
+				t.Fatalf("generation %d: %v", round, err)
+			}
+			got[string(rec.Key)] = append(got[string(rec.Key)], rec.Partition)
+		}
+	}
+	for key, parts := range got {
+		if len(parts) != generations || !slices.IsSorted(parts) {
+			t.Errorf("%s was read in partitions %v", key, parts)
+		}
+	}
+	if diff := cmp.Diff(ids(topic), ids(seen)); diff != "" {
+		t.Error(diff)
+	}
+	if !seen.Partitions()[0].Sealed {
+		t.Error("the first partition is not shown as sealed")
+	}
 }

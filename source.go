@@ -269,7 +269,7 @@ func (f *feed) of(ids []PartitionID) []*source {
 // refresh looks for what the writer of a directory opened read-only has added.
 func (f *feed) refresh() error {
 	for _, s := range f.sources {
-		if err := s.part.log.Refresh(); err != nil {
+		if err := s.part.log.Refresh(); err != nil && !s.part.dropped.Load() {
 			return logError(f.t.name, s.part.id, err)
 		}
 	}
