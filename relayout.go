@@ -75,7 +75,8 @@ func (t *Topic) merge(ctx context.Context, a, b PartitionID, why string) (Partit
 		if a == b || x.Range.Hi+1 != y.Range.Lo {
 			return change{}, &OptionError{"partition", b, fmt.Sprintf("is not a neighbour of %d", a)}
 		}
-		return change{[]PartitionID{x.ID, y.ID}, []partition.Range{{Lo: x.Range.Lo, Hi: y.Range.Hi}}, why}, nil
+		// By id, as the layout has them: the child's files tell what it continues, and must tell the same.
+		return change{[]PartitionID{min(a, b), max(a, b)}, []partition.Range{{Lo: x.Range.Lo, Hi: y.Range.Hi}}, why}, nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("merge partitions %d and %d of %s: %w", a, b, t.name, err)
