@@ -152,13 +152,19 @@ func (s *Subscription) stage(want map[*subPartition]int64, batch *checkpoint.Bat
 
 // ancestors adds the ends of what the partitions in want continue: whoever is done with a record is done with all before it.
 func (s *Subscription) ancestors(want map[*subPartition]int64) {
+	seen := map[*subPartition]bool{}
 	var add func(p *subPartition)
 	add = func(p *subPartition) {
 		for _, parent := range p.parents {
-			if q := parent.sub; !q.finishes() {
-				want[q] = q.end
-				add(q)
+			q := parent.sub
+			if seen[q] {
+				continue
 			}
+			seen[q] = true
+			if !q.finishes() {
+				want[q] = q.end
+			}
+			add(q) // also of one that has no records: there may be some before it
 		}
 	}
 	for p, offset := range maps.Clone(want) {
@@ -271,6 +277,9 @@ func (s *Subscription) move(to func(*subPartition) (int64, error)) error {
 		}
 		p.seek(offsets[i])
 		p.last = -1
+	}
+	for _, p := range s.parts {
+		p.through = false
 	}
 	s.current = nil
 	s.feed.nudge() // a Poll that waits may now have something

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,9 +153,12 @@ func newCoordinator(ctx context.Context, t *Topic, name string, opts SubscribeOp
 		Absence: max(0, opts.Absence)}
 	tab := t.table.Load()
 	c.g = group.New(cfg, tab.lineage(), epoch)
-	for _, p := range tab.all {
+	unread := map[PartitionID]bool{} // with what continues them
+	for _, p := range tab.all {      // parents come first
 		info, _ := tab.layout.Lookup(p.id)
-		if info.State == partition.StateSealed && positions[p.id].Offset >= info.End {
+		unread[p.id] = info.State != partition.StateSealed || positions[p.id].Offset < info.End ||
+			slices.ContainsFunc(info.Parents, func(id PartitionID) bool { return unread[id] })
+		if !unread[p.id] {
 			c.g.Finished(uint64(p.id))
 		}
 	}

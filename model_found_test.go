@@ -1,6 +1,11 @@
 package braid
 
-import "testing"
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+)
 
 // What package fuzz/model has found.
 
@@ -21,4 +26,65 @@ func TestPartitionsMergeAlsoWhereTheUpperOneIsTheOlder(t *testing.T) {
 		t.Fatal(err)
 	}
 	open(t, dir, Options{})
+}
+
+// A partition that was split or merged before it had any record is at its end from the beginning, and was taken for finished while what it continues
+// was not: what came after it was delivered first.
+func TestKeysKeepTheirOrderOverPartitionsThatNeverHadARecord(t *testing.T) {
+	b := openMemory(t)
+	topic := ensure(t, b, "t", TopicConfig{})
+	key := []byte("k")
+	put := func(value string) {
+		t.Helper()
+		if err := topic.Publish(t.Context(), &Record{Key: key, Value: []byte(value)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("before")
+	children, err := topic.Split(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := topic.Merge(t.Context(), children[0], children[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("after")
+	want := []string{"before", "after"}
+
+	if got := values(t, topic, ReadOptions{Partitions: []PartitionID{1, children[0], children[1], last}}); !slices.Equal(got, want) {
+		t.Errorf("Read: %q", got)
+	}
+	first, second := subscribe(t, topic, "g", SubscribeOptions{}), subscribe(t, topic, "g", SubscribeOptions{})
+	var reader *Subscription
+	for _, s := range []*Subscription{first, second, first, second} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		recs, err := s.Poll(ctx, 1)
+		cancel()
+		switch {
+		case err != nil:
+		case reader == nil && texts(recs)[0] == "before":
+			reader = s
+		case reader != s:
+			t.Fatalf("%q before what comes before is committed", texts(recs))
+		}
+	}
+	if err := reader.Rewind(); err != nil {
+		t.Fatal(err)
+	}
+	got := poll(t, reader, 2)
+	if !slices.Equal(texts(got), want) {
+		t.Errorf("after Rewind: %q", texts(got))
+	}
+	if err := reader.Commit(t.Context(), got[1]); err != nil {
+		t.Fatal(err)
+	}
+	g, err := topic.Group("g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := g.Export(t.Context())
+	if err != nil || at.Offsets[1] != 1 || at.Offsets[last] != 1 {
+		t.Errorf("positions %v, %v, want that all is committed", at, err)
+	}
 }

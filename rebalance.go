@@ -214,7 +214,8 @@ func (s *Subscription) reportSealed() {
 			p.end = info.End
 		}
 		switch {
-		case p.finishes():
+		case p.finishes() && !slices.ContainsFunc(p.parents, func(q *source) bool { return !q.sub.over }):
+			p.over = true
 			finished = append(finished, uint64(p.part.id))
 		case p.reached() && !p.told:
 			p.told = true

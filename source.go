@@ -24,6 +24,7 @@ type source struct {
 	paused bool       // deliver nothing
 	// parents are the sources of what this partition continues, in the same feed: they are read to their ends first.
 	parents []*source
+	through bool   // it was found to be reached, and no source of the feed has moved back since
 	cancel  func() // ends the notifying, while the source is in a feed
 }
 
@@ -35,6 +36,7 @@ func newSource(topic string, p *topicPartition, from int64, reuse bool) *source 
 }
 
 func (s *source) seek(offset int64) {
+	s.through = false
 	s.reader.SeekTo(offset)
 	s.frame, s.next = nil, offset
 	if s.sub != nil && s.reached() {
@@ -50,8 +52,12 @@ func (s *source) ready() bool {
 	return s.frame != nil || s.next != s.part.log.VisibleEnd() || s.part.log.Start() > s.next
 }
 
-// reached reports whether everything up to the end has been delivered.
-func (s *source) reached() bool { return s.end >= 0 && s.next >= s.end }
+// reached reports whether everything up to the end has been delivered, and of what it continues too: a partition in which there never was a record is at
+// its end from the beginning.
+func (s *source) reached() bool {
+	s.through = s.through || s.end >= 0 && s.next >= s.end && !slices.ContainsFunc(s.parents, func(p *source) bool { return !p.reached() })
+	return s.through
+}
 
 // used reports whether the last record of a frame was just delivered.
 func (s *source) used() bool { return s.frame != nil && s.next >= s.frame.End() }

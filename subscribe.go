@@ -146,6 +146,7 @@ type subPartition struct {
 	rev       checkpoint.Revision
 	gone      bool // the subscription has it no longer
 	told      bool // the group knows that all of it, up to the seal, was delivered
+	over      bool // the group knows that it is finished: it finishes, and so does what it continues
 }
 
 // finishes: the position is at the end at which the partition was sealed. The caller holds mu or committing.
