@@ -2,6 +2,7 @@ package braid
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -86,5 +87,24 @@ func TestKeysKeepTheirOrderOverPartitionsThatNeverHadARecord(t *testing.T) {
 	at, err := g.Export(t.Context())
 	if err != nil || at.Offsets[1] != 1 || at.Offsets[last] != 1 {
 		t.Errorf("positions %v, %v, want that all is committed", at, err)
+	}
+}
+
+// Who had records waiting when the topic was deleted was told that the broker was closed.
+func TestReadersOfADeletedTopicAreToldSoAlsoWhereRecordsWait(t *testing.T) {
+	b := openMemory(t)
+	topic := ensure(t, b, "t", TopicConfig{})
+	publish(t, topic, "r")
+	sub := subscribe(t, topic, "g", SubscribeOptions{})
+	if err := b.DeleteTopic(t.Context(), "t"); err != nil {
+		t.Fatal(err)
+	}
+	if recs, err := sub.Poll(t.Context(), 1); !errors.Is(err, ErrTopicNotFound) {
+		t.Errorf("Poll: %q, error %v", texts(recs), err)
+	}
+	for rec, err := range topic.Read(t.Context(), ReadOptions{}) {
+		if !errors.Is(err, ErrTopicNotFound) {
+			t.Errorf("Read: %v, error %v", rec, err)
+		}
 	}
 }

@@ -177,6 +177,9 @@ func (f *feed) take(d *log.Record) (*source, error) {
 		if !ok || s.used() {
 			f.turn++
 		}
+		if err != nil && errors.Is(err, ErrClosed) && f.t.deleted.Load() {
+			return nil, fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, f.t.name)
+		}
 		if err != nil {
 			return nil, err
 		}
