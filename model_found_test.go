@@ -108,3 +108,35 @@ func TestReadersOfADeletedTopicAreToldSoAlsoWhereRecordsWait(t *testing.T) {
 		}
 	}
 }
+
+// A member that had moved its reading back into a partition, and then committed all of it, waited for ever for what continues it.
+func TestAMemberGoesOnBehindAPartitionThatItCommittedAfterARewind(t *testing.T) {
+	b := openMemory(t)
+	topic := ensure(t, b, "t", TopicConfig{})
+	publish(t, topic, "1", "2")
+	children, err := topic.Split(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := topic.Merge(t.Context(), children[0], children[1]); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, topic, "3", "4")
+	sub := subscribe(t, topic, "g", SubscribeOptions{})
+	recs := poll(t, sub, 4)
+	if err := sub.Rewind(); err != nil {
+		t.Fatal(err)
+	}
+	if err := sub.Commit(t.Context(), recs[2]); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for last := ""; last != "4"; {
+		recs, err := sub.Poll(ctx, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = texts(recs)[0]
+	}
+}
