@@ -25,8 +25,9 @@ type part struct {
 	parents []braid.PartitionID
 	recs    []entry // by offset
 	start   int64   // retention has removed what is below
-	end     int64   // what is published next gets this offset
-	gaps    bool    // after a crash offsets may be left out
+	removed map[int64]entry
+	end     int64 // what is published next gets this offset
+	gaps    bool  // after a crash an offset may be left out
 }
 
 // between returns the records of which the offset is from a to below b.
@@ -99,7 +100,7 @@ func (t *topic) layout(infos []braid.PartitionInfo, mayChange bool) error {
 			if !mayChange {
 				return fmt.Errorf("partition %d of %s has come from nowhere", info.ID, t.name)
 			}
-			p = &part{id: info.ID, space: info.KeyRange, parents: info.Parents, sealed: info.Sealed}
+			p = &part{id: info.ID, space: info.KeyRange, parents: info.Parents, sealed: info.Sealed, removed: map[int64]entry{}}
 			t.parts[info.ID] = p
 		}
 		switch {
@@ -131,6 +132,9 @@ func (t *topic) lose(p *part, info braid.PartitionInfo) error {
 		return fmt.Errorf("partition %d of %s begins at %d, and began at %d", p.id, t.name, info.Start, p.start)
 	}
 	p.start = info.Start
+	for _, e := range p.between(0, p.start) {
+		p.removed[e.offset] = e
+	}
 	p.recs = p.between(p.start, math.MaxInt64)
 	return nil
 }
@@ -161,7 +165,7 @@ func (t *topic) store(rec *braid.Record) error {
 		return fmt.Errorf("%q has offset %d in partition %d of %s, want %d", head(string(rec.Value)), rec.Offset, p.id, t.name, p.end)
 	}
 	p.recs = append(p.recs, entry{string(rec.Key), string(rec.Value), rec.Offset})
-	p.end = rec.Offset + 1
+	p.end, p.gaps = rec.Offset+1, false
 	return nil
 }
 

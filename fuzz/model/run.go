@@ -2,6 +2,9 @@ package model
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +21,14 @@ type Disk interface {
 	Open() (*braid.Broker, error)
 	// Retain applies a topic's retention once, now.
 	Retain(*braid.Topic) error
+	// Arm has the process die, or with power the power fail, before the so-manieth change of a partition's files from now on, and begins to count
+	// acknowledgements.
+	Arm(operations int, power bool)
+	// Acked counts an acknowledgement.
+	Acked()
+	// Crash has the process die, or with power the power fail, if it has not happened yet. It returns how many acknowledgements had been counted by
+	// then. The broker that was open is of no use any more.
+	Crash(power bool) (acked int)
 	// Remove removes everything.
 	Remove()
 }
@@ -40,7 +51,7 @@ const shrinking = time.Minute
 // Run tries sequences of commands until one fails.
 func Run(t *testing.T, c Config) {
 	t.Helper()
-	total := &tally{by: map[string]int{}}
+	total := tally{}
 	for i := range c.Runs {
 		seed := c.Seed + int64(i)
 		s := &sequences{t: t, c: c, seed: seed, total: total}
@@ -69,7 +80,7 @@ type sequences struct {
 	t       *testing.T
 	c       Config
 	seed    int64
-	total   *tally
+	total   tally
 	failure string    // of the shortest that has failed
 	until   time.Time // when there is enough of making it shorter
 }
@@ -108,22 +119,14 @@ func (s *sequences) failed(w *world, err error) {
 }
 
 // tally counts what was done.
-type tally struct {
-	by    map[string]int
-	order []string
-}
+type tally map[string]int
 
-func (t *tally) add(what string, n int) {
-	if _, known := t.by[what]; !known {
-		t.order = append(t.order, what)
-	}
-	t.by[what] += n
-}
+func (t tally) add(what string, n int) { t[what] += n }
 
-func (t *tally) String() string {
-	s := ""
-	for _, what := range t.order {
-		s += fmt.Sprintf("%d %s, ", t.by[what], what)
+func (t tally) String() string {
+	var all []string
+	for _, what := range slices.Sorted(maps.Keys(t)) {
+		all = append(all, fmt.Sprintf("%s: %d", what, t[what]))
 	}
-	return s
+	return strings.Join(all, ", ")
 }

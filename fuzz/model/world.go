@@ -154,12 +154,18 @@ func (t *topic) read(handle *braid.Topic, mayChange bool) error {
 	return nil
 }
 
-// readAll reads a topic.
+// readAll reads a topic. A key's partitions have rising ids, and come one after the other.
 func readAll(t *braid.Topic) (map[braid.PartitionID][]entry, error) {
-	read := map[braid.PartitionID][]entry{}
+	read, last := map[braid.PartitionID][]entry{}, map[string]braid.PartitionID{}
 	for rec, err := range t.Read(context.Background(), braid.ReadOptions{}) {
 		if err != nil {
 			return nil, err
+		}
+		if key := string(rec.Key); rec.Key != nil {
+			if rec.Partition < last[key] {
+				return nil, fmt.Errorf("%q of key %q, in partition %d, comes after one in partition %d", head(string(rec.Value)), key, rec.Partition, last[key])
+			}
+			last[key] = rec.Partition
 		}
 		read[rec.Partition] = append(read[rec.Partition], entry{string(rec.Key), string(rec.Value), rec.Offset})
 	}
