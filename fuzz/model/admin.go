@@ -102,7 +102,7 @@ func transact(w *world, c command) error {
 	tx := w.b.Begin()
 	key, value := fmt.Sprintf("key %d", rng.IntN(5)), fmt.Sprintf("value %d", c.seed)
 	if got, there, err := tx.Get(key); err != nil || there != (w.values[key] != "") || string(got) != w.values[key] {
-		return fmt.Errorf("key %q of the state is %q, %v, %w, want %q", key, got, there, err, w.values[key])
+		return fmt.Errorf("key %q of the state is %q, %v, %v, want %q", key, got, there, err, w.values[key])
 	}
 	if rng.IntN(4) == 0 {
 		value = ""
@@ -142,7 +142,7 @@ func transact(w *world, c command) error {
 		}
 		w.values[key] = "other"
 		if err := tx.Commit(context.Background()); !errors.Is(err, braid.ErrConflict) && !(errors.Is(err, braid.ErrFenced) && s.stale(some)) {
-			return fmt.Errorf("commit of what was read and has changed: error %w, want %w", err, braid.ErrConflict)
+			return fmt.Errorf("commit of what was read and has changed: error %v, want %w", err, braid.ErrConflict)
 		}
 		return nil
 	}

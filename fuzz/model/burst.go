@@ -12,7 +12,8 @@ import (
 	"github.com/braid-go/braid/partition"
 )
 
-// bursting is what several do at once: producers, who publish to one topic, one who transacts over all topics, and one who splits and merges.
+// bursting is what several do at once: producers, who publish to one topic, the members of its groups, one who transacts over all topics, and one who splits
+// and merges. Members rest where retention may take away what they see.
 type bursting struct {
 	w   *world
 	t   *braid.Topic
@@ -43,12 +44,13 @@ func (p place) before(q place) bool {
 	return p.partition < q.partition || p.partition == q.partition && p.offset < q.offset
 }
 
-// acknowledged is a record of which the broker has said where it is, or a transaction, or new partitions.
+// acknowledged is a record of which the broker has said where it is, or a transaction, or new partitions; or what a member has seen or done.
 type acknowledged struct {
 	value    string
 	at       place
 	txn      string
 	children []braid.PartitionID
+	seen     *seen
 }
 
 // burst has several do something at once.
@@ -88,6 +90,13 @@ func (b *bursting) run(c command) {
 		do(uint64(i+1), func(rng *rand.Rand) error { return b.produce(rng, i+1, 2+c.n) })
 	}
 	do(100, func(rng *rand.Rand) error { return b.relay(rng, c.n%4) })
+	for i, s := range b.w.subs {
+		if s != nil && s.g.t.name == b.t.Name() && !s.g.t.loses {
+			s.in = b
+			defer func() { s.in = nil }()
+			do(uint64(200+i), func(rng *rand.Rand) error { return b.consume(rng, s, 2+c.n) })
+		}
+	}
 	do(101, func(rng *rand.Rand) error { return b.transact(rng, c.n/2) })
 	wg.Wait()
 }
@@ -227,7 +236,10 @@ func (b *bursting) judge(acked int) error {
 	if err := b.atomic(); err != nil {
 		return err
 	}
-	return b.inOrder()
+	if err := b.inOrder(); err != nil {
+		return err
+	}
+	return b.heard(acked)
 }
 
 // adopt takes over what a topic holds that the model does not have.
@@ -264,9 +276,10 @@ func (b *bursting) adopt(t *topic, read map[braid.PartitionID][]entry) error {
 // kept returns an error unless what was acknowledged is there.
 func (b *bursting) kept(a acknowledged) error {
 	switch {
+	case a.seen != nil: // heard
 	case a.txn != "":
 		if _, there, err := b.w.b.Get(context.Background(), a.txn); !there || err != nil {
-			return fmt.Errorf("%s was acknowledged, and has not happened: %w", a.txn, err)
+			return fmt.Errorf("%s was acknowledged, and has not happened: %v", a.txn, err)
 		}
 	case a.children != nil:
 		for _, id := range a.children {
@@ -276,6 +289,9 @@ func (b *bursting) kept(a acknowledged) error {
 		}
 	default:
 		t := b.tried[a.value]
+		if t == nil {
+			return nil // it was there before
+		}
 		if t.at == nil && b.w.topics[t.topic].loses { // retention was faster
 			if p := b.w.topics[t.topic].parts[a.at.partition]; p == nil || a.at.offset < p.start {
 				return nil

@@ -28,14 +28,30 @@ func join(w *world, c command) error {
 	g := w.topics[sl.topic].group(sl.group)
 	s := &sub{member: newMember(g)}
 	opts := braid.SubscribeOptions{
-		OnAssigned: s.assigned,
+		OnAssigned: func(ids []braid.PartitionID) {
+			if s.in != nil {
+				s.in.ack(acknowledged{seen: &seen{s: s, assigned: ids}})
+				return
+			}
+			s.assigned(ids)
+		},
 		OnRevoked: func(ids []braid.PartitionID) {
+			if s.in != nil {
+				s.in.revoked(s, ids, sl.commits)
+				return
+			}
 			if sl.commits && s.err == nil {
 				s.err = w.commitRevoked(s)
 			}
 			s.gone(ids)
 		},
-		OnLost: s.gone,
+		OnLost: func(ids []braid.PartitionID) {
+			if s.in != nil {
+				s.in.ack(acknowledged{seen: &seen{s: s, gone: ids}})
+				return
+			}
+			s.gone(ids)
+		},
 		// Retention may have passed the group. What was lost otherwise is found missing.
 		OnGap: func(gap braid.Gap) bool { return g.t.loses && errors.Is(gap.Err, braid.ErrOffsetOutOfRange) },
 	}

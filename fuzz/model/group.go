@@ -14,6 +14,7 @@ type group struct {
 	name   string
 	exists bool                        // it has positions
 	at     map[braid.PartitionID]int64 // they; a partition that is not in it is at its start
+	begun  map[braid.PartitionID]int64 // in a burst: where commits that have begun lead to
 }
 
 // group returns a group of a topic, which need not exist.
@@ -73,6 +74,7 @@ type member struct {
 	readers map[braid.PartitionID]*reader // of the partitions that it was told to have
 	got     []delivery                    // that it may commit
 	alone   bool                          // in the group
+	pending map[braid.PartitionID]int64   // in a burst: where the commit that has begun leads to
 }
 
 func newMember(g *group) *member {
@@ -126,7 +128,7 @@ func (m *member) inOrder(p *part, key, what string) error {
 		if parent == nil {
 			continue // forgotten
 		}
-		at := m.g.at[id]
+		at := max(m.g.at[id], m.g.begun[id])
 		if r := m.readers[id]; r != nil {
 			at = max(at, r.next)
 		}
@@ -196,6 +198,9 @@ func (m *member) committed(of []delivery, positions map[braid.PartitionID]int64)
 			return fmt.Errorf("a commit has moved group %s of %s from %d to %d in partition %d, and the member was only delivered %d to %d",
 				m.g.name, m.g.t.name, was, at, id, r.from, r.high)
 		}
+		if err := m.g.behind(p, positions); err != nil {
+			return err
+		}
 	}
 	for _, d := range of {
 		id := d.rec.Partition
@@ -209,6 +214,24 @@ func (m *member) committed(of []delivery, positions map[braid.PartitionID]int64)
 		}
 	}
 	m.g.at = maps.Clone(positions)
+	return nil
+}
+
+// behind returns an error unless positions are behind everything that a partition continues.
+func (g *group) behind(p *part, positions map[braid.PartitionID]int64) error {
+	for _, id := range p.parents {
+		parent := g.t.parts[id]
+		if parent == nil {
+			continue
+		}
+		if left := parent.between(positions[id], parent.end); len(left) > 0 {
+			return fmt.Errorf("group %s of %s is at %d in partition %d, and %d records before it, in partition %d, are not committed",
+				g.name, g.t.name, positions[p.id], p.id, len(left), id)
+		}
+		if err := g.behind(parent, positions); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -106,6 +106,7 @@ func TestTheModelFindsWhatIsWrongWithACommit(t *testing.T) {
 		"back":                        {1: 0, 3: 1, 4: 1},
 		"of another partition":        {1: 1, 2: 0, 3: 1, 4: 1, 5: 7},
 		"behind what comes after too": {1: 1, 3: 1, 4: 3},
+		"not what it continues":       {1: 1, 4: 1},
 	} {
 		top, m := river(t)
 		if err := top.store(stream(4, 2)); err != nil {

@@ -29,7 +29,8 @@ type world struct {
 type sub struct {
 	*braid.Subscription
 	*member
-	err error // of a callback
+	err error     // of a callback
+	in  *bursting // under way, which is told what happens
 }
 
 func newWorld(s *sequences) *world {
