@@ -140,3 +140,33 @@ func TestAMemberGoesOnBehindAPartitionThatItCommittedAfterARewind(t *testing.T) 
 		last = texts(recs)[0]
 	}
 }
+
+// A topic that was made with more partitions than are allowed by now could not be updated any more, whatever it has now.
+func TestATopicThatBeganWithMoreThanMaxPartitionsCanBeUpdated(t *testing.T) {
+	b := openMemory(t)
+	topic := ensure(t, b, "t", TopicConfig{Partitions: 2})
+	if _, err := topic.Merge(t.Context(), 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Reconfigure(t.Context(), Limits{MaxPartitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	update := func(change func(*TopicConfig)) error {
+		return b.UpdateTopic(t.Context(), "t", func(c *TopicConfig) error {
+			change(c)
+			return nil
+		})
+	}
+	if err := update(func(c *TopicConfig) { c.RetentionBytes = 1 << 20 }); err != nil {
+		t.Error(err)
+	}
+	if err := update(func(c *TopicConfig) { c.Partitions = 1 }); !errors.Is(err, ErrInvalidOption) {
+		t.Errorf("another number of partitions: error %v", err)
+	}
+	if err := update(func(c *TopicConfig) { c.AutoScale = true }); !errors.Is(err, ErrInvalidOption) {
+		t.Errorf("AutoScale with at least 2 of at most 1: error %v", err)
+	}
+	if err := update(func(c *TopicConfig) { c.AutoScale, c.Scaling.MinPartitions = true, 1 }); err != nil {
+		t.Error(err)
+	}
+}

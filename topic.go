@@ -353,10 +353,17 @@ func (b *Broker) UpdateTopic(ctx context.Context, name string, change func(*Topi
 	if err := change(&config); err != nil {
 		return err
 	}
-	if config, err = config.resolve(b.Limits()); err != nil {
+	limits, was := b.Limits(), t.Config().Partitions
+	limits.MaxPartitions = max(limits.MaxPartitions, was) // which may have been allowed then, and cannot be changed now
+	if config, err = config.resolve(limits); err != nil {
 		return err
 	}
-	if was := t.Config().Partitions; config.Partitions != was {
+	if config.AutoScale {
+		if _, err := config.policy(b.Limits()); err != nil {
+			return err
+		}
+	}
+	if config.Partitions != was {
 		return &OptionError{Field: "TopicConfig.Partitions", Value: config.Partitions,
 			Reason: fmt.Sprintf("the topic has %d; UpdateTopic cannot change that", was)}
 	}
