@@ -43,6 +43,9 @@ func (d *ModelDisk) Retain(t *Topic) error {
 	return errors.Join(t.retain(), t.dropDrained(d.t.Context()))
 }
 
+// Durable says that what is acknowledged survives a power cut.
+func (d *ModelDisk) Durable() bool { return d.opts.Durability == Fsync }
+
 // Arm has the process die, or with power the power fail, before the so-manieth change of a partition's files from now on.
 func (d *ModelDisk) Arm(operations int, power bool) {
 	d.mu.Lock()

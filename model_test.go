@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/braid-go/braid"
 	"github.com/braid-go/braid/fuzz/model"
@@ -30,7 +31,8 @@ func TestABrokerDoesWhatItsModelDoes(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	model.Run(t, model.Config{
 		Disk: func(seed uint64) model.Disk {
-			return braid.NewModelDisk(t, filepath.Join(dir, "data"), seed, braid.Options{})
+			mode := []braid.Durability{braid.Fsync, braid.Fsync, braid.Fsync, braid.Fsync, braid.Interval, braid.OS}[seed%6]
+			return braid.NewModelDisk(t, filepath.Join(dir, "data"), seed, braid.Options{Durability: mode, SyncInterval: 5 * time.Millisecond})
 		},
 		Runs: *modelRuns, Commands: *modelCommands, Seed: seed,
 		Replay: "go test . -run '^" + t.Name() + "$' -runs 1 -modelseed %d -commands %d",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/braid-go/braid"
+	"github.com/braid-go/braid/partition"
 )
 
 // reset moves the positions of a group that has no members, or tries to move those of one that has. Now and then the layout changes between the plan and
@@ -176,6 +177,100 @@ func (w *world) happened(tx *braid.Txn, s *sub, some []delivery, key, value stri
 	for name, t := range w.topics {
 		if err := w.published(t, outputs[name]); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// reconfigure changes limits, sees what they refuse, and changes them back.
+func reconfigure(w *world, c command) error {
+	was := w.b.Limits()
+	rng := c.random()
+	do := []func(*world, command, braid.Limits) error{limitRecords, limitPartitions, mergeDown}[rng.IntN(3)]
+	if err := do(w, c, was); err != nil {
+		return err
+	}
+	if err := w.b.Reconfigure(context.Background(), was); err != nil {
+		return err
+	}
+	if now := w.b.Limits(); now != was {
+		return fmt.Errorf("limits are %+v, were %+v", now, was)
+	}
+	return nil
+}
+
+// limitRecords makes records too large that were not.
+func limitRecords(w *world, c command, limits braid.Limits) error {
+	limits.MaxRecordBytes = 100
+	t, err := w.handle(c.topic())
+	if err == nil {
+		err = w.b.Reconfigure(context.Background(), limits)
+	}
+	if err != nil {
+		return err
+	}
+	return expect("a record above the limit", t.Publish(context.Background(), w.record(c.random(), 100)), braid.ErrRecordTooLarge)
+}
+
+// limitPartitions allows no more partitions than there are, and then fewer, which is refused.
+func limitPartitions(w *world, _ command, limits braid.Limits) error {
+	var widest *topic
+	for _, t := range w.topics {
+		if widest == nil || len(t.active()) > len(widest.active()) {
+			widest = t
+		}
+	}
+	limits.MaxPartitions = len(widest.active())
+	t, err := w.handle(widest.name)
+	if err == nil {
+		err = w.b.Reconfigure(context.Background(), limits)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = t.Split(context.Background(), widest.active()[0].id)
+	if indivisible := (*partition.IndivisibleError)(nil); !errors.As(err, &indivisible) {
+		if err := expect("a split beyond the limit", err, braid.ErrLimit); err != nil {
+			return err
+		}
+	}
+	if limits.MaxPartitions == 1 {
+		return nil
+	}
+	limits.MaxPartitions--
+	return expect("fewer partitions than there are", w.b.Reconfigure(context.Background(), limits), braid.ErrInvalidOption)
+}
+
+// mergeDown has all topics merge until they have no more partitions than are allowed.
+func mergeDown(w *world, c command, limits braid.Limits) error {
+	scale := func(on bool) error {
+		for name := range w.topics {
+			err := w.b.UpdateTopic(context.Background(), name, func(config *braid.TopicConfig) error {
+				config.AutoScale, config.Scaling.MinPartitions = on, 1
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	limits.MaxPartitions = c.n
+	if err := scale(true); err != nil {
+		return err
+	}
+	if err := w.b.Reconfigure(context.Background(), limits); err != nil {
+		return err
+	}
+	if err := scale(false); err != nil {
+		return err
+	}
+	for name, t := range w.topics {
+		if err := w.look(name, true); err != nil {
+			return err
+		}
+		if n := len(t.active()); n > limits.MaxPartitions {
+			return fmt.Errorf("%s has %d partitions, %d are allowed", name, n, limits.MaxPartitions)
 		}
 	}
 	return nil

@@ -9,7 +9,7 @@ func burstAndCrash(w *world, c command) error {
 		return err
 	}
 	rng := c.random()
-	power := rng.IntN(3) > 0
+	power := rng.IntN(3) > 0 && w.disk.Durable()
 	w.disk.Arm(1+rng.IntN(4+6*c.n), power)
 	b.run(c)
 	if b.err != nil {
@@ -50,9 +50,9 @@ func kill(w *world, _ command) error {
 	return w.revive()
 }
 
-// cutPower has the power fail when nothing is under way.
+// cutPower has the power fail when nothing is under way; where too little was promised for that, the process is killed.
 func cutPower(w *world, _ command) error {
-	w.disk.Crash(true)
+	w.disk.Crash(w.disk.Durable())
 	return w.revive()
 }
 

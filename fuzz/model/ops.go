@@ -27,6 +27,7 @@ func init() { // not where it is declared: what a command does leads to it
 		{name: "transaction", weight: 8, about: aboutMember, do: transact},
 		{name: "burst", weight: 4, about: aboutTopic, do: burst},
 		{name: "burst that ends in a crash", weight: 3, about: aboutTopic, then: opens, do: burstAndCrash},
+		{name: "reconfigure", weight: 2, about: aboutTopic, do: reconfigure},
 		{name: "kill", weight: 1, then: opens, do: kill},
 		{name: "power cut", weight: 1, then: opens, do: cutPower},
 		{name: "split", weight: 4, about: aboutTopic, do: split},

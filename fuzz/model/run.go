@@ -21,6 +21,8 @@ type Disk interface {
 	Open() (*braid.Broker, error)
 	// Retain applies a topic's retention once, now.
 	Retain(*braid.Topic) error
+	// Durable says that what is acknowledged survives a power cut; else the power does not fail.
+	Durable() bool
 	// Arm has the process die, or with power the power fail, before the so-manieth change of a partition's files from now on, and begins to count
 	// acknowledgements.
 	Arm(operations int, power bool)
