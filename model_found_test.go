@@ -170,3 +170,30 @@ func TestATopicThatBeganWithMoreThanMaxPartitionsCanBeUpdated(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// With the last partition in which a group had a position, the group was forgotten too: it began anew, at the latest record, and partitions that it had
+// not read were forgotten.
+func TestAGroupOutlivesThePartitionsInWhichItHasPositions(t *testing.T) {
+	b := openMemory(t)
+	topic := ensure(t, b, "t", TopicConfig{})
+	latest := SubscribeOptions{From: FromLatest()}
+	if err := subscribe(t, topic, "g", latest).Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := topic.Split(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, topic, "r")
+	if err := topic.dropDrained(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(topic.Partitions()); got != 2 {
+		t.Fatalf("%d partitions, want 2: the first is drained, and the group has passed it", got)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	recs, err := subscribe(t, topic, "g", latest).Poll(ctx, 1)
+	if err != nil || texts(recs)[0] != "r" {
+		t.Errorf("poll: %q, %v", texts(recs), err)
+	}
+}

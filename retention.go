@@ -169,6 +169,8 @@ func (t *Topic) dropDrained(ctx context.Context) error {
 func (t *Topic) forgettable(ctx context.Context, tab *table) (map[PartitionID]partition.Info, *checkpoint.Batch, error) {
 	gone := tab.drained()
 	passed := map[string]map[PartitionID]checkpoint.Entry{} // by group
+	has := map[string]map[PartitionID]bool{}                // where each has a position
+	epochs := map[string]uint64{}
 	for e, err := range t.b.store.Scan(ctx, group.TopicPrefix(t.id)) {
 		if err != nil {
 			return nil, nil, storeError(err)
@@ -182,8 +184,10 @@ func (t *Topic) forgettable(ctx context.Context, tab *table) (map[PartitionID]pa
 			return nil, nil, corruptMeta("a position in topic "+t.name, err)
 		}
 		if passed[name] == nil {
-			passed[name] = map[PartitionID]checkpoint.Entry{}
+			passed[name], has[name] = map[PartitionID]checkpoint.Entry{}, map[PartitionID]bool{}
 		}
+		has[name][PartitionID(id)] = true
+		epochs[name] = max(epochs[name], pos.Epoch)
 		if info, drained := gone[PartitionID(id)]; drained && pos.Offset >= info.End {
 			passed[name][info.ID] = e
 		}
@@ -213,5 +217,32 @@ func (t *Topic) forgettable(ctx context.Context, tab *table) (map[PartitionID]pa
 		batch.Delete(makingKey(t.id, id))
 		batch.Put(tombstoneKey(id), []byte{})
 	}
+	for name, in := range has {
+		for id := range gone {
+			delete(in, id)
+		}
+		if len(in) == 0 && len(gone) > 0 {
+			if err := t.keepGroup(tab, name, epochs[name], gone, batch); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
 	return gone, batch, nil
+}
+
+// keepGroup writes down where a group begins in the partitions that stay: one with no position would be a new group, and begin anew.
+func (t *Topic) keepGroup(tab *table, name string, epoch uint64, gone map[PartitionID]partition.Info, batch *checkpoint.Batch) error {
+	for _, p := range tab.layout.All() {
+		if _, goes := gone[p.ID]; goes {
+			continue
+		}
+		value, err := group.Position{Offset: p.First, Epoch: epoch}.MarshalBinary()
+		if err != nil {
+			return err
+		}
+		key := group.Key(t.id, name, uint64(p.ID))
+		batch.Expect(key, 0)
+		batch.Put(key, value)
+	}
+	return nil
 }
