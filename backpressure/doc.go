@@ -27,6 +27,20 @@
 // waking only when a batch of them can go on. An empty queue is below 70 %, so the
 // rule never leaves anybody behind.
 //
+// # Strategies
+//
+// What Put does when the queue is full is a [Strategy], part of a [Policy] that can be
+// changed at any time: wait in the line (BlockProducer, the default), drop the oldest
+// items (DropOldest), refuse with an [*OverloadError] that says when to come back
+// (ShedLoad), wait while the owner does less for each item (DegradeQuality), or wait
+// at first and refuse when it has lasted (Adaptive). TryPut never drops and Wait always waits. The
+// strategy is looked at only when the queue has been found full, so none of them costs
+// anything before.
+//
+// How full the queue is is a [State], with thresholds and hysteresis. A producer notices
+// that it has reached the next one by a comparison with what it has just claimed; the
+// drainer looks whenever it takes.
+//
 // # Who owns what
 //
 // Producers that find room take no lock. One mutex, held for memory operations

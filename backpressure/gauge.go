@@ -40,24 +40,30 @@ func (p packed) weight() Weight {
 // gauge counts what is in a queue or on its way in, and carries the flag that
 // bars the way for producers that would overtake others.
 type gauge struct {
-	word       atomic.Uint64
-	maxRecords uint64
-	maxBytes   uint64
+	word atomic.Uint64
+	// Written when the policy or the state changes.
+	maxRecords, maxBytes     atomic.Uint64
+	alarmRecords, alarmBytes atomic.Uint64 // the depth from which on the state is another
 }
 
-// claim adds w if it fits and, with barred == waitingBit, nobody waits. An item of
-// more than maxBytes fits when nothing else is there.
-func (g *gauge) claim(w packed, barred uint64) bool {
+// alarmed reports whether so much is enough for another state.
+func (g *gauge) alarmed(held packed) bool {
+	return held.records() >= g.alarmRecords.Load() || held.bytes() >= g.alarmBytes.Load()
+}
+
+// claim adds w if it fits and, with barred == waitingBit, nobody waits, and returns
+// what is held then. An item of more than maxBytes fits when nothing else is there.
+func (g *gauge) claim(w packed, barred uint64) (after packed, ok bool) {
 	for {
 		cur := g.word.Load()
 		held := packed(cur &^ waitingBit)
 		if cur&barred != 0 ||
-			held.records()+w.records() > g.maxRecords ||
-			held.bytes()+w.bytes() > g.maxBytes && held != 0 {
-			return false
+			held.records()+w.records() > g.maxRecords.Load() ||
+			held.bytes()+w.bytes() > g.maxBytes.Load() && held != 0 {
+			return held, false
 		}
 		if g.word.CompareAndSwap(cur, cur+uint64(w)) {
-			return true
+			return held + w, true
 		}
 	}
 }
@@ -75,5 +81,5 @@ func (g *gauge) held() packed { return packed(g.word.Load() &^ waitingBit) }
 // below reports whether records and bytes are both under percent of their limits.
 func (g *gauge) below(percent uint64) bool {
 	held := g.held()
-	return held.records()*100 < g.maxRecords*percent && held.bytes()*100 < g.maxBytes*percent
+	return held.records()*100 < g.maxRecords.Load()*percent && held.bytes()*100 < g.maxBytes.Load()*percent
 }

@@ -6,17 +6,24 @@ import (
 	"testing"
 )
 
+func newGauge(records, bytes uint64) *gauge {
+	g := new(gauge)
+	g.maxRecords.Store(records)
+	g.maxBytes.Store(bytes)
+	return g
+}
+
 // With room for one record, the gauge is a lock that is tried.
 func TestGaugeNeverAdmitsTwoWhereOneFits(t *testing.T) {
 	const goroutines, each = 4, 100_000
-	g := gauge{maxRecords: 1, maxBytes: 100}
+	g := newGauge(1, 100)
 	w := pack(1, 1)
 	var inside atomic.Int32
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
 			for range each {
-				if !g.claim(w, waitingBit) {
+				if _, ok := g.claim(w, waitingBit); !ok {
 					continue
 				}
 				if n := inside.Add(1); n != 1 {
@@ -34,9 +41,9 @@ func TestGaugeNeverAdmitsTwoWhereOneFits(t *testing.T) {
 }
 
 func TestGaugeKeepsRecordsBytesAndFlagApart(t *testing.T) {
-	g := gauge{maxRecords: LargestMaxRecords, maxBytes: LargestMaxBytes}
+	g := newGauge(LargestMaxRecords, LargestMaxBytes)
 	all := pack(LargestMaxRecords, LargestMaxBytes)
-	if !g.claim(all, waitingBit) {
+	if _, ok := g.claim(all, waitingBit); !ok {
 		t.Fatal("the largest limits do not hold their own weight")
 	}
 	g.setWaiting()
@@ -46,7 +53,7 @@ func TestGaugeKeepsRecordsBytesAndFlagApart(t *testing.T) {
 	if !g.release(all) {
 		t.Error("release does not see the flag")
 	}
-	if g.claim(pack(1, 0), waitingBit) {
+	if _, ok := g.claim(pack(1, 0), waitingBit); ok {
 		t.Error("claimed past the flag")
 	}
 	g.clearWaiting()

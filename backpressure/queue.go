@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // resumePercent is the depth, in percent of each limit, below which waiting
@@ -57,7 +58,6 @@ const storeSpins = 100
 type Queue[T any] struct {
 	ring   *Ring[entry[T]]
 	weight func(T) Weight
-	limits Options
 	wake   chan struct{}
 	idle   sync.Pool // *waiter[T] between two waits
 
@@ -69,6 +69,13 @@ type Queue[T any] struct {
 
 	mu   sync.Mutex // the ring's popping end, and line; held for memory operations only
 	line line[T]
+	// Guarded by mu too: looked at when the queue is full, when its state changes, and by the drainer.
+	policy  Policy
+	owner   Owner[T]
+	drain   drainRate
+	average average
+
+	state atomic.Uint32 // a State; written under mu
 }
 
 // entry is an item with what was claimed for it, so that exactly that is released.
@@ -89,23 +96,34 @@ func NewQueue[T any](opts Options, weight func(T) Weight) (*Queue[T], error) {
 		ring:   NewRing[entry[T]](opts.Slots),
 		weight: weight,
 		wake:   make(chan struct{}, 1),
-		gauge:  gauge{maxRecords: uint64(opts.MaxRecords), maxBytes: uint64(opts.MaxBytes)},
 	}
-	opts.Slots = q.ring.Cap()
-	q.limits = opts
+	policy, err := Policy{MaxRecords: opts.MaxRecords, MaxBytes: opts.MaxBytes}.Resolve()
+	if err != nil {
+		return nil, err
+	}
+	q.apply(policy)
 	q.idle.New = func() any { return &waiter[T]{done: make(chan error, 1)} }
 	return q, nil
 }
 
-// Put queues v, waiting while the queue is full. Producers that wait are let in in
-// the order in which they began to, and nobody overtakes them.
+// Put queues v. While the queue is full it does what the strategy says, by default
+// wait; see Policy. Producers that wait are let in in the order in which they
+// began to, and nobody overtakes them. Under DropOldest a producer waits only if
+// what it would have to drop is being stored by others just then.
 //
 // It returns ctx.Err() when ctx is done before v is queued, ErrClosed when the
-// queue is or becomes closed before, and ErrTooLarge, without waiting, when v has
+// queue is or becomes closed before, an *OverloadError when the strategy refuses it
+// or ctx would end before it is taken (see Policy.Late), and ErrTooLarge, without waiting, when v has
 // more records than MaxRecords or more bytes than LargestMaxBytes. A v of more than
 // MaxBytes is let in when nothing else is queued. After an error nothing is
 // queued; after nil v is, and belongs to the drainer.
-func (q *Queue[T]) Put(ctx context.Context, v T) error {
+func (q *Queue[T]) Put(ctx context.Context, v T) error { return q.put(ctx, v, false) }
+
+// Wait is as Put under BlockProducer, whatever the strategy: v is never refused, and
+// nothing is dropped for it.
+func (q *Queue[T]) Wait(ctx context.Context, v T) error { return q.put(ctx, v, true) }
+
+func (q *Queue[T]) put(ctx context.Context, v T, patient bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -119,11 +137,11 @@ func (q *Queue[T]) Put(ctx context.Context, v T) error {
 	case Closed:
 		return ErrClosed
 	}
-	return q.wait(ctx, e)
+	return q.wait(ctx, e, patient)
 }
 
-// TryPut queues v if that is possible without waiting and without overtaking a
-// producer that waits. Otherwise it returns ErrFull, ErrClosed or ErrTooLarge, with
+// TryPut queues v if that is possible without waiting, without dropping anything,
+// whatever the strategy, and without overtaking a producer that waits. Otherwise it returns ErrFull, ErrClosed or ErrTooLarge, with
 // nothing queued.
 func (q *Queue[T]) TryPut(v T) error {
 	e, ok := q.weigh(v)
@@ -142,7 +160,7 @@ func (q *Queue[T]) TryPut(v T) error {
 // weigh reports false for an item that this queue can never hold.
 func (q *Queue[T]) weigh(v T) (entry[T], bool) {
 	w := q.weight(v)
-	if w.Records > q.limits.MaxRecords || w.Bytes > LargestMaxBytes {
+	if w.Records > int(q.gauge.maxRecords.Load()) || w.Bytes > LargestMaxBytes {
 		return entry[T]{}, false
 	}
 	return entry[T]{v, pack(uint64(max(w.Records, 1)), uint64(max(w.Bytes, 0)))}, true
@@ -150,17 +168,23 @@ func (q *Queue[T]) weigh(v T) (entry[T], bool) {
 
 // offer is the way in that takes no lock.
 func (q *Queue[T]) offer(e entry[T]) PushResult {
-	if !q.gauge.claim(e.weight, waitingBit) {
+	held, ok := q.gauge.claim(e.weight, waitingBit)
+	if !ok {
 		if q.ring.closed() {
 			return Closed
 		}
 		return Full
 	}
 	result := q.ring.Push(e)
-	if result == Pushed {
-		q.wakeDrainer()
-	} else {
+	if result != Pushed {
 		q.withdraw(e.weight)
+		return result
+	}
+	q.wakeDrainer()
+	if q.gauge.alarmed(held) {
+		q.mu.Lock()
+		q.look()
+		q.mu.Unlock()
 	}
 	return result
 }
@@ -175,8 +199,10 @@ func (q *Queue[T]) withdraw(w packed) {
 	}
 }
 
-// wait joins the line and stays until it is let in, ctx is done or q is closed.
-func (q *Queue[T]) wait(ctx context.Context, e entry[T]) error {
+// wait is what the strategy says for a full queue: it sheds, or it joins the line,
+// for which DropOldest makes room, and stays until it is let in, ctx is done or q is
+// closed.
+func (q *Queue[T]) wait(ctx context.Context, e entry[T], patient bool) error {
 	w := q.idle.Get().(*waiter[T])
 	w.item = e
 	defer func() {
@@ -189,9 +215,21 @@ func (q *Queue[T]) wait(ctx context.Context, e entry[T]) error {
 		q.mu.Unlock()
 		return ErrClosed
 	}
+	if e.weight.records() > q.gauge.maxRecords.Load() { // the limit has been lowered meanwhile
+		q.mu.Unlock()
+		return ErrTooLarge
+	}
+	q.look()
+	if q.refuses() && !patient {
+		err := q.overload()
+		q.mu.Unlock()
+		return err
+	}
 	q.line.join(w)
 	q.gauge.setWaiting()
-	if q.line.front == w {
+	if q.policy.Strategy == DropOldest && !patient {
+		q.makeRoom()
+	} else if q.line.front == w {
 		q.admit() // room may have come since the queue was found full
 	}
 	q.mu.Unlock()
@@ -216,9 +254,14 @@ func (q *Queue[T]) wait(ctx context.Context, e entry[T]) error {
 func (q *Queue[T]) resume() {
 	if q.line.front == nil {
 		q.gauge.clearWaiting()
-	} else if q.gauge.below(resumePercent) && q.ring.Len()*100 < q.ring.Cap()*resumePercent {
+	} else if !q.pressed() {
 		q.admit()
 	}
+}
+
+// pressed reports whether the queue is at 70 % of a limit or above.
+func (q *Queue[T]) pressed() bool {
+	return !q.gauge.below(resumePercent) || q.ring.Len()*100 >= q.ring.Cap()*resumePercent
 }
 
 // admit queues the items of the line from the front as far as they fit, and tells
@@ -236,7 +279,7 @@ func (q *Queue[T]) admit() {
 
 // letIn queues e past the waiting flag. The caller holds mu, so q is not closed.
 func (q *Queue[T]) letIn(e entry[T]) bool {
-	if !q.gauge.claim(e.weight, 0) {
+	if _, ok := q.gauge.claim(e.weight, 0); !ok {
 		return false
 	}
 	if q.ring.Push(e) != Pushed {
@@ -257,6 +300,8 @@ func (q *Queue[T]) letIn(e entry[T]) bool {
 func (q *Queue[T]) Take(dst []T, maxRecords int, maxBytes int64) []T {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.look()
+	pressed, before := q.pressed(), len(dst)
 	var sum packed // at most what the gauge holds, so the fields stay in bounds
 	for next := q.oldest(); next != nil; next = q.ring.peek() {
 		w := (sum + next.weight).weight()
@@ -267,9 +312,15 @@ func (q *Queue[T]) Take(dst []T, maxRecords int, maxBytes int64) []T {
 		dst = append(dst, next.value)
 		q.ring.discard()
 	}
+	if pressed && sum != 0 {
+		q.drain.took(time.Now(), amounts{float64(sum.records()), float64(sum.bytes()), float64(len(dst) - before)})
+	} else {
+		q.drain.rest()
+	}
 	if sum != 0 && q.gauge.release(sum) {
 		q.resume()
 	}
+	q.look()
 	return dst
 }
 
@@ -340,4 +391,6 @@ func (q *Queue[T]) Depth() Weight { return q.gauge.held().weight() }
 func (q *Queue[T]) Len() int { return q.ring.Len() }
 
 // Limits returns the options in force, with defaults and rounding applied.
-func (q *Queue[T]) Limits() Options { return q.limits }
+func (q *Queue[T]) Limits() Options {
+	return Options{MaxRecords: int(q.gauge.maxRecords.Load()), MaxBytes: int64(q.gauge.maxBytes.Load()), Slots: q.ring.Cap()}
+}

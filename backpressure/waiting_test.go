@@ -230,7 +230,7 @@ func TestAClaimThatIsGivenUpLetsTheLineGoOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(t, Options{MaxRecords: 10})
 		claim := pack(1, 1)
-		if !q.gauge.claim(claim, waitingBit) {
+		if _, ok := q.gauge.claim(claim, waitingBit); !ok {
 			t.Fatal("no room in an empty queue")
 		}
 		result := arrive(t.Context(), q, job{weight: Weight{10, 1}})
@@ -251,7 +251,7 @@ func TestNoProducerIsLeftInTheLineByAClaimThatIsGivenUp(t *testing.T) {
 			defer over.Store(true)
 			w := pack(1, 1)
 			for range claims {
-				if q.gauge.claim(w, waitingBit) {
+				if _, ok := q.gauge.claim(w, waitingBit); ok {
 					q.withdraw(w)
 				}
 			}

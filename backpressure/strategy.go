@@ -1,0 +1,115 @@
+package backpressure
+
+import (
+	"fmt"
+	"time"
+)
+
+// Strategy says what Put does when the queue is full.
+type Strategy uint8
+
+const (
+	// BlockProducer has the producer wait, in order of arrival. The default.
+	BlockProducer Strategy = iota
+	// DropOldest drops the oldest queued items, the fewest that make room.
+	DropOldest
+	// ShedLoad refuses the new item at once with an *OverloadError.
+	ShedLoad
+	// DegradeQuality waits as BlockProducer does. What is done less well, from Warning on,
+	// is the owner's, who asks for the State.
+	DegradeQuality
+	// Adaptive waits while the queue is full for a moment, and refuses as ShedLoad does
+	// while it has been full for long: while the moving average of its depth is at
+	// Policy.Shedding, until that is 5 points below it.
+	Adaptive
+
+	strategies
+)
+
+func (s Strategy) String() string {
+	switch s {
+	case BlockProducer:
+		return "block-producer"
+	case DropOldest:
+		return "drop-oldest"
+	case ShedLoad:
+		return "shed-load"
+	case DegradeQuality:
+		return "degrade-quality"
+	case Adaptive:
+		return "adaptive"
+	}
+	return fmt.Sprintf("strategy(%d)", uint8(s))
+}
+
+// ParseStrategy is the inverse of Strategy.String.
+func ParseStrategy(s string) (Strategy, error) {
+	for v := range strategies {
+		if v.String() == s {
+			return v, nil
+		}
+	}
+	return 0, fmt.Errorf("backpressure: no strategy is called %q", s)
+}
+
+// OverloadError is what Put returns for an item that is refused because of what is
+// queued already: under ShedLoad and Adaptive when the queue is full, and when ctx
+// would end before the item could be taken. It is an ErrFull for errors.Is.
+type OverloadError struct {
+	Depth Weight // what was queued when the item was refused
+	// Late: ctx would have ended first.
+	Late bool
+	// RetryAfter is how long the drainer needs, at the rate of the last second or so
+	// of pressure, until the queue is below 70 % of every limit. It is between 1 ms
+	// and 30 s, and 100 ms as long as no rate has been measured.
+	RetryAfter time.Duration
+}
+
+func (e *OverloadError) Error() string {
+	why := ErrFull.Error()
+	if e.Late {
+		why = "backpressure: the context would end before the item is taken"
+	}
+	return fmt.Sprintf("%s: %d records, %d bytes queued: retry after %v", why, e.Depth.Records, e.Depth.Bytes, e.RetryAfter)
+}
+
+func (e *OverloadError) Unwrap() error { return ErrFull }
+
+// makeRoom lets the whole line in, dropping the oldest items one by one until each
+// fits. The flag that somebody waits keeps others from the room that is made, so no
+// more are dropped than are needed. What is only claimed as yet cannot be dropped:
+// then the rest of the line stays until that is taken or somebody puts again. The
+// caller holds mu.
+func (q *Queue[T]) makeRoom() {
+	for q.line.front != nil {
+		q.admit()
+		if q.line.front == nil || !q.dropOne() {
+			return
+		}
+	}
+}
+
+// dropOne drops the oldest item, if there is one that is stored. The caller holds mu.
+func (q *Queue[T]) dropOne() bool {
+	next := q.oldest()
+	if next == nil {
+		return false
+	}
+	e := *next
+	q.ring.discard()
+	q.gauge.release(e.weight)
+	q.owner.Dropped(e.value)
+	return true
+}
+
+// overload says that the queue is full. The caller holds mu.
+func (q *Queue[T]) overload() *OverloadError {
+	held := q.gauge.held()
+	limits := q.Limits()
+	excess := amounts{
+		float64(held.records()) - resumePercent/100.0*float64(limits.MaxRecords),
+		float64(held.bytes()) - resumePercent/100.0*float64(limits.MaxBytes),
+		float64(q.ring.Len()) - resumePercent/100.0*float64(limits.Slots),
+	}
+	return &OverloadError{Depth: held.weight(), RetryAfter: q.drain.until(excess)}
+}

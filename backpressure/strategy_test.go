@@ -1,0 +1,296 @@
+package backpressure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// dropper takes what is dropped.
+type dropper struct{ jobs []job }
+
+func (d *dropper) owner() Owner[job] {
+	return Owner[job]{Dropped: func(j job) { d.jobs = append(d.jobs, j) }}
+}
+
+func setPolicy(t *testing.T, q *Queue[job], p Policy, owner Owner[job]) {
+	t.Helper()
+	if err := q.SetPolicy(p, owner); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDropOldestDropsTheFewestThatMakeRoom(t *testing.T) {
+	var d dropper
+	q := newQueue(t, Options{MaxRecords: 10})
+	setPolicy(t, q, Policy{Strategy: DropOldest, MaxRecords: 10}, d.owner())
+	for i, records := range []int{3, 3, 3} {
+		if err := q.Put(t.Context(), job{0, i, Weight{Records: records}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	taken := q.Take(nil, 1, 1) // the oldest is the drainer's, and not to be dropped
+	for i, tc := range []struct {
+		records int
+		dropped []int
+	}{
+		{4, nil},         // 3+3+4: there is room
+		{1, []int{1}},    // the first that still waits
+		{9, []int{2, 3}}, // 3+4+1+9: both must go, and no more
+	} {
+		d.jobs = nil
+		if err := q.Put(t.Context(), job{0, 3 + i, Weight{Records: tc.records}}); err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, j := range d.jobs {
+			got = append(got, j.n)
+		}
+		if diff := cmp.Diff(tc.dropped, got); diff != "" {
+			t.Errorf("an item of %d records drops %s", tc.records, diff)
+		}
+	}
+	if err := q.TryPut(job{0, 9, Weight{Records: 9}}); !errors.Is(err, ErrFull) {
+		t.Errorf("TryPut: %v", err)
+	}
+	if taken[0].n != 0 || q.Depth().Records != 10 {
+		t.Errorf("taken %v, %d records queued", taken, q.Depth().Records)
+	}
+}
+
+// Whatever is put, taken and given up in whatever order: each item is taken or dropped, once; what is dropped is a prefix of what was waiting; and nothing
+// is dropped for which there was room.
+func TestDropOldestDropsAPrefixOfWhatWaits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(uint64(seed(t)), 0))
+	for range 300 {
+		limit := 1 + rng.IntN(20)
+		var d dropper
+		q := newQueue(t, Options{MaxRecords: limit})
+		setPolicy(t, q, Policy{Strategy: DropOldest, MaxRecords: limit}, d.owner())
+		var model []job
+		held := func() (n int) {
+			for _, j := range model {
+				n += j.weight.Records
+			}
+			return n
+		}
+		for i := range 200 {
+			if rng.IntN(3) == 0 {
+				n := rng.IntN(limit + 1)
+				got := q.Take(nil, n, 1)
+				if diff := cmp.Diff(model[:len(got)], got, cmp.AllowUnexported(job{}), equateEmpty); diff != "" {
+					t.Fatal(diff)
+				}
+				model = model[len(got):]
+				continue
+			}
+			j := job{0, i, Weight{Records: 1 + rng.IntN(limit)}}
+			d.jobs = nil
+			if err := q.Put(t.Context(), j); err != nil {
+				t.Fatal(err)
+			}
+			model = append(model, j)
+			var want []job
+			for held() > limit {
+				want, model = append(want, model[0]), model[1:]
+			}
+			if diff := cmp.Diff(want, d.jobs, cmp.AllowUnexported(job{}), equateEmpty); diff != "" {
+				t.Fatalf("dropped: %s", diff)
+			}
+		}
+	}
+}
+
+var equateEmpty = cmp.FilterValues(func(a, b []job) bool { return len(a) == 0 && len(b) == 0 }, cmp.Ignore())
+
+func TestShedLoadRefusesAtOnceAndSaysWhenToComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{MaxRecords: 100})
+		setPolicy(t, q, Policy{Strategy: ShedLoad, MaxRecords: 100}, Owner[job]{})
+		shed := func() *OverloadError {
+			t.Helper()
+			var e *OverloadError
+			if err := q.Put(t.Context(), one(1, 1)); !errors.As(err, &e) || !errors.Is(err, ErrFull) {
+				t.Fatalf("error %v, want an OverloadError", err)
+			}
+			return e
+		}
+		fill(t, q, 100)
+		if e := shed(); e.RetryAfter != unknownRetry || e.Depth.Records != 100 || e.Late {
+			t.Errorf("before anything was taken: %+v", e)
+		}
+		for range 20 { // 10 records each 100 ms
+			time.Sleep(100 * time.Millisecond)
+			if got := q.Take(nil, 10, 1000); len(got) != 10 {
+				t.Fatalf("%d items", len(got))
+			}
+			fill(t, q, 10)
+		}
+		if e := shed(); e.RetryAfter < 290*time.Millisecond || e.RetryAfter > 310*time.Millisecond {
+			t.Errorf("30 of 100 records too many at 100 a second: retry after %v", e.RetryAfter)
+		}
+	})
+}
+
+func TestOverloadFollowsTheContextsDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{MaxRecords: 100})
+		fill(t, q, 100)
+		admit := func(within time.Duration) error {
+			ctx, cancel := context.WithTimeout(t.Context(), within)
+			defer cancel()
+			return q.Admit(ctx)
+		}
+		if err := admit(time.Millisecond); err != nil {
+			t.Errorf("nothing has been measured: %v", err)
+		}
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			q.Take(nil, 10, 1000)
+			fill(t, q, 10)
+		}
+		var late *OverloadError
+		if err := admit(900 * time.Millisecond); !errors.As(err, &late) || !late.Late || late.RetryAfter < 80*time.Millisecond || late.RetryAfter > 120*time.Millisecond {
+			t.Errorf("100 records at 100 a second in 900 ms: %v", err)
+		}
+		if err := admit(1100 * time.Millisecond); err != nil {
+			t.Errorf("in 1,100 ms: %v", err)
+		}
+		if err := q.Admit(t.Context()); err != nil {
+			t.Errorf("without a deadline: %v", err)
+		}
+		setPolicy(t, q, Policy{MaxRecords: 100, Late: true}, Owner[job]{})
+		if err := admit(time.Millisecond); err != nil {
+			t.Errorf("when it is turned off: %v", err)
+		}
+		setPolicy(t, q, Policy{MaxRecords: 100}, Owner[job]{})
+		q.Take(nil, 40, 1000)
+		if err := admit(time.Millisecond); err != nil {
+			t.Errorf("without pressure: %v", err)
+		}
+	})
+}
+
+// Adaptive lets producers wait while the queue is full for a moment, refuses when it has been full for long, and lets them wait again when it
+// has fallen.
+func TestAdaptiveBlocksBeforeItSheds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{MaxRecords: 100})
+		setPolicy(t, q, Policy{Strategy: Adaptive, MaxRecords: 100}, Owner[job]{})
+		fill(t, q, 100)
+		first := arrive(t.Context(), q, one(1, 0))
+		wantState(t, "at first", first, "waiting")
+		time.Sleep(2 * time.Second)
+		second := arrive(t.Context(), q, one(1, 1))
+		wantState(t, "after 2 s", second, "waiting")
+		time.Sleep(2 * time.Second)
+		var shed *OverloadError
+		if err := q.Put(t.Context(), one(1, 2)); !errors.As(err, &shed) {
+			t.Fatalf("after 4 s: %v", err)
+		}
+		q.Take(nil, 100, 1000)
+		wantState(t, "there is room again", first, "queued")
+		wantState(t, "there is room again", second, "queued")
+		time.Sleep(time.Second)
+		fill(t, q, 98)
+		third := arrive(t.Context(), q, one(1, 3))
+		wantState(t, "full again, after a second", third, "waiting")
+		q.Take(nil, 100, 1000)
+		synctest.Wait()
+	})
+}
+
+func TestStatesHaveHysteresisAndAreToldInOrder(t *testing.T) {
+	q := newQueue(t, Options{MaxRecords: 1000})
+	var told []string
+	setPolicy(t, q, Policy{MaxRecords: 1000}, Owner[job]{Changed: func(from, to State, depth Weight) {
+		told = append(told, fmt.Sprintf("%v-%v at %d", from, to, depth.Records))
+	}})
+	put := func(n int) { fill(t, q, n) }
+	take := func(n int) { q.Take(nil, n, int64(n)) }
+	put(699)
+	put(1)   // 700
+	take(49) // 651
+	put(49)
+	take(51) // 649
+	put(201) // 850
+	put(99)  // 949
+	put(1)
+	for range 50 { // around the threshold
+		take(10)
+		put(10)
+	}
+	take(949)
+	want := []string{"normal-warning at 700", "warning-normal at 649", "normal-warning at 700", "warning-critical at 850", "critical-shedding at 950", "shedding-normal at 1"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Error(diff)
+	}
+	if q.State() != Normal {
+		t.Errorf("%v at the end", q.State())
+	}
+}
+
+func TestPolicyIsChangedWhileProducersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{MaxRecords: 4})
+		fill(t, q, 4)
+		a := arrive(t.Context(), q, one(1, 0))
+		b := arrive(t.Context(), q, job{2, 0, Weight{Records: 3}})
+		setPolicy(t, q, Policy{Strategy: ShedLoad, MaxRecords: 4}, Owner[job]{})
+		wantState(t, "who waits keeps his place", a, "waiting")
+		setPolicy(t, q, Policy{MaxRecords: 2}, Owner[job]{})
+		wantState(t, "one that can never fit any more", b, ErrTooLarge.Error())
+		setPolicy(t, q, Policy{MaxRecords: 8}, Owner[job]{})
+		wantState(t, "with more room", a, "queued")
+		fill(t, q, 3)
+		var d dropper
+		c := arrive(t.Context(), q, one(3, 0))
+		wantState(t, "full again", c, "waiting")
+		setPolicy(t, q, Policy{Strategy: DropOldest, MaxRecords: 8}, d.owner())
+		wantState(t, "dropping makes room for who waits", c, "queued")
+		if len(d.jobs) != 1 || d.jobs[0].n != 0 {
+			t.Errorf("dropped %v", d.jobs)
+		}
+		patient := make(chan error, 1)
+		go func() { patient <- q.Wait(t.Context(), one(4, 0)) }()
+		wantState(t, "Wait drops nothing", patient, "waiting")
+		q.Take(nil, 8, 100)
+		wantState(t, "and is let in", patient, "queued")
+	})
+}
+
+func TestNonsensePoliciesAreRefusedAndChangeNothing(t *testing.T) {
+	q := newQueue(t, Options{})
+	was := q.Policy()
+	for field, p := range map[string]Policy{
+		"Strategy":   {Strategy: 99},
+		"MaxRecords": {MaxRecords: -1},
+		"MaxBytes":   {MaxBytes: LargestMaxBytes + 1},
+		"Warning":    {Warning: 0.05},
+		"Critical":   {Warning: 0.9},
+		"Shedding":   {Shedding: 1.5},
+		"Smoothing":  {Smoothing: -1},
+	} {
+		var wrong *OptionError
+		if err := q.SetPolicy(p, Owner[job]{}); !errors.As(err, &wrong) || wrong.Field != field {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+	if err := q.SetPolicy(Policy{Strategy: DropOldest}, Owner[job]{}); err == nil {
+		t.Error("DropOldest without somebody who takes what is dropped")
+	}
+	if diff := cmp.Diff(was, q.Policy()); diff != "" {
+		t.Error(diff)
+	}
+	for s := range strategies {
+		if back, err := ParseStrategy(s.String()); back != s || err != nil {
+			t.Errorf("%v is parsed as %v, %v", s, back, err)
+		}
+	}
+}
