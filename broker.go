@@ -22,6 +22,8 @@ type Broker struct {
 	opts   Options // as given to Open; of the limits only where they began
 	limits atomic.Pointer[Limits]
 
+	pressure pressure
+
 	lock   *flock.Flock     // nil in memory and read-only
 	store  checkpoint.Store // nil read-only
 	sched  *partition.Scheduler
@@ -82,6 +84,7 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	defer b.changing.Unlock()
 	errs = append(errs, b.closePartitions(ctx))
 	b.background.Wait()
+	b.pressure.close()
 	return errors.Join(append(errs, b.release())...)
 }
 

@@ -1,8 +1,10 @@
 package braid
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // The kinds of error, for errors.Is. The typed errors below carry the facts and
@@ -64,6 +66,10 @@ var (
 	ErrFenced = errors.New("braid: fenced")
 	// ErrTxnEnded: the transaction has been committed or rolled back.
 	ErrTxnEnded = errors.New("braid: transaction has ended")
+	// ErrOverloaded: a topic's backpressure has refused the record; it is certainly not stored. See [OverloadError].
+	ErrOverloaded = errors.New("braid: overloaded")
+	// ErrDropped: the record was queued, and a topic's backpressure (DropOldest) has dropped it to make room for a later one; it is certainly not stored.
+	ErrDropped = errors.New("braid: dropped")
 	// ErrLimit: a limit of [Limits] would be exceeded.
 	ErrLimit = errors.New("braid: limit exceeded")
 	// ErrVersion: the directory was written by a newer version of Braid.
@@ -239,3 +245,29 @@ func (e *OffsetOutOfRangeError) Error() string {
 
 // Is reports whether target is [ErrOffsetOutOfRange].
 func (e *OffsetOutOfRangeError) Is(target error) bool { return target == ErrOffsetOutOfRange }
+
+// OverloadError says how full a partition's queue was when it refused a record, and when to try again. It is an ErrOverloaded; if it was refused
+// because ctx would have ended before it could be stored, it is a [context.DeadlineExceeded] too.
+type OverloadError struct {
+	Topic     string
+	Partition PartitionID
+	Records   int   // that were queued
+	Bytes     int64 // that were queued
+	// RetryAfter is how long the disk needs, at the speed of the last seconds, until there is room: between 1 ms and 30 s, 100 ms if nothing is known.
+	RetryAfter time.Duration
+	// Late: there was room, but ctx would have ended first.
+	Late bool
+}
+
+func (e *OverloadError) Error() string {
+	why := "the queue is full"
+	if e.Late {
+		why = "the context would end before the record is stored"
+	}
+	return fmt.Sprintf("%v: topic %s partition %d: %s: %d records, %d bytes queued: retry after %v", ErrOverloaded, e.Topic, e.Partition, why, e.Records, e.Bytes, e.RetryAfter)
+}
+
+// Is reports whether target is what the error is a kind of.
+func (e *OverloadError) Is(target error) bool {
+	return target == ErrOverloaded || e.Late && target == context.DeadlineExceeded
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/braid-go/braid/backpressure"
 	"github.com/braid-go/braid/scaler"
 )
 
@@ -57,11 +56,6 @@ func (l Limits) resolve() (Limits, error) {
 	return l, nil
 }
 
-// queue gives the limits of one partition's queue.
-func (l Limits) queue() backpressure.Options {
-	return backpressure.Options{MaxRecords: l.MaxQueueDepth}
-}
-
 // Limits returns the limits in force, defaults filled in.
 func (b *Broker) Limits() Limits { return *b.limits.Load() }
 
@@ -75,8 +69,6 @@ func (b *Broker) Limits() Limits { return *b.limits.Load() }
 // Options.OnScaled is told of each; ctx bounds that. If that fails, or ctx ends, the new limits are in force, the error says why, and the topic's
 // scaler goes on merging. A topic without AutoScale, or one that must have more by its Scaling.MinPartitions, has the change refused: merge by hand first, or
 // change the topic.
-//
-// MaxQueueDepth cannot be changed while the broker is open.
 func (b *Broker) Reconfigure(ctx context.Context, limits Limits) error {
 	limits, err := limits.resolve()
 	if err != nil {
@@ -101,9 +93,6 @@ func (b *Broker) setLimits(limits Limits) (above []*Topic, err error) {
 	if err := b.check(); err != nil {
 		return nil, err
 	}
-	if was := b.Limits().MaxQueueDepth; limits.MaxQueueDepth != was {
-		return nil, &OptionError{"Limits.MaxQueueDepth", limits.MaxQueueDepth, fmt.Sprintf("is %d and cannot be changed while the broker is open", was)}
-	}
 	refuse := func(t *Topic, reason string) error {
 		return &OptionError{"Limits.MaxPartitions", limits.MaxPartitions, fmt.Sprintf("topic %s %s", t.name, reason)}
 	}
@@ -122,6 +111,9 @@ func (b *Broker) setLimits(limits Limits) (above []*Topic, err error) {
 	b.limits.Store(&limits)
 	for _, t := range b.Topics() {
 		t.scale()
+		if err := t.applyPressure(); err != nil {
+			return nil, err
+		}
 	}
 	return above, nil
 }

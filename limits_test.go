@@ -62,10 +62,9 @@ func TestReconfigureThatIsRefusedChangesNothing(t *testing.T) {
 		limits        Limits
 		field, reason string
 	}{
-		"negative":           {Limits{MaxRecordBytes: -1}, "Limits.MaxRecordBytes", "between"},
-		"too much":           {Limits{MaxTxnBytes: 1 << 30}, "Limits.MaxTxnBytes", "between"},
-		"depth of the queue": {Limits{MaxQueueDepth: 7}, "Limits.MaxQueueDepth", "while the broker is open"},
-		"a fixed topic":      {Limits{MaxPartitions: 3}, "Limits.MaxPartitions", "fixed has 4 partitions"},
+		"negative":      {Limits{MaxRecordBytes: -1}, "Limits.MaxRecordBytes", "between"},
+		"too much":      {Limits{MaxTxnBytes: 1 << 30}, "Limits.MaxTxnBytes", "between"},
+		"a fixed topic": {Limits{MaxPartitions: 3}, "Limits.MaxPartitions", "fixed has 4 partitions"},
 	} {
 		var refused *OptionError
 		err := b.Reconfigure(t.Context(), tc.limits)

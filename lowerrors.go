@@ -48,7 +48,12 @@ func publishError(topic string, id PartitionID, err error) error {
 	if err == nil {
 		return nil
 	}
+	var over *backpressure.OverloadError
+	if errors.As(err, &over) {
+		return &OverloadError{Topic: topic, Partition: id, Records: over.Depth.Records, Bytes: over.Depth.Bytes, RetryAfter: over.RetryAfter, Late: over.Late}
+	}
 	for _, m := range []struct{ from, to error }{
+		{partition.ErrDropped, ErrDropped},
 		{partition.ErrOutcomeUnknown, ErrOutcomeUnknown},
 		{partition.ErrFailed, ErrPartitionFailed},
 		{partition.ErrClosed, ErrClosed},

@@ -23,10 +23,14 @@ type Metrics struct {
 	// Published counts the records that were stored, by transactions too; Failed those of Publish and PublishAsync that ended with an error, refused ones
 	// included; Consumed those that groups were delivered.
 	Published, Failed, Consumed int64
+	// Accounting is what became of all records.
+	Accounting Accounting
 	// Rate is what was stored per second, averaged over the last minute.
 	Rate partition.Rate
 	// PublishTime is how long Publish took on average in the last 10 to 20 seconds; 0 if it was not called.
 	PublishTime time.Duration
+	// Backpressure is the state of the fullest partition.
+	Backpressure BackpressureState
 	// QueuedRecords and QueuedBytes wait to be stored.
 	QueuedRecords int
 	QueuedBytes   int64
@@ -45,11 +49,44 @@ type Metrics struct {
 type TopicMetrics struct {
 	Name                        string
 	Published, Failed, Consumed int64
+	Accounting                  Accounting
+	Degraded                    int64 // records that were not enriched because of backpressure
+	Backpressure                BackpressureState
 	Rate                        partition.Rate
 	PublishTime                 time.Duration
 	Partitions                  []PartitionMetrics // that take records, by the range of their keys
 	Sealed                      int                // partitions that have been split or merged and still hold records
 	Groups                      []GroupMetrics     // by name
+}
+
+// Accounting is what became of the records that were published: Accepted = Stored + Dropped + Unknown + Pending, at any moment. Records of transactions
+// are among them; records that were refused, or withdrawn before they were written, are not.
+type Accounting struct {
+	Accepted int64
+	Stored   int64
+	Dropped  int64 // by DropOldest; certainly not stored
+	Unknown  int64 // ErrOutcomeUnknown
+	Pending  int64 // no outcome yet: they wait for room in a queue, are queued, or are being written
+}
+
+func (a *Accounting) add(s partition.Stats) {
+	a.sum(Accounting{s.Accepted, s.Stored, s.Dropped, s.Unknown, s.Pending()})
+}
+
+func (a *Accounting) sum(b Accounting) {
+	a.Accepted, a.Stored, a.Dropped, a.Unknown, a.Pending = a.Accepted+b.Accepted, a.Stored+b.Stored, a.Dropped+b.Dropped, a.Unknown+b.Unknown, a.Pending+b.Pending
+}
+
+// Accounting tells what became of the topic's records since Open.
+func (t *Topic) Accounting() Accounting {
+	tab := t.table.Load()
+	out := tab.past
+	for _, p := range tab.all {
+		if p.live != nil {
+			out.add(p.live.Stats())
+		}
+	}
+	return out
 }
 
 // PartitionMetrics is a partition's part of [Metrics].
@@ -99,6 +136,8 @@ func (m *Metrics) add(t TopicMetrics) {
 	m.Topics = append(m.Topics, t)
 	m.Partitions += len(t.Partitions)
 	m.Published, m.Failed, m.Consumed = m.Published+t.Published, m.Failed+t.Failed, m.Consumed+t.Consumed
+	m.Accounting.sum(t.Accounting)
+	m.Backpressure = max(m.Backpressure, t.Backpressure)
 	m.Rate.Records, m.Rate.Bytes = m.Rate.Records+t.Rate.Records, m.Rate.Bytes+t.Rate.Bytes
 	for _, p := range t.Partitions {
 		m.QueuedRecords += p.QueuedRecords
@@ -118,12 +157,9 @@ func (t *Topic) metrics(ctx context.Context, r metaReader, m *Metrics) (TopicMet
 	out.PublishTime = time.Duration(sum / max(1, n))
 	tab := t.table.Load()
 	out.Sealed = len(tab.all) - len(tab.active)
-	out.Published = tab.past
-	for _, p := range tab.all {
-		if p.live != nil {
-			out.Published += p.live.Stats().Stored
-		}
-	}
+	out.Accounting = t.Accounting()
+	out.Published = out.Accounting.Stored
+	out.Degraded, out.Backpressure = t.degraded.Load(), t.Backpressure().State
 	for _, p := range tab.active {
 		pm := PartitionMetrics{ID: p.id, Bytes: p.log.Size()}
 		if p.live != nil {
@@ -218,6 +254,8 @@ func (t *Topic) delivered() int64 {
 //	checkpoint.positions
 //	cache.size, .memoryBytes, .hitRate        keys and bytes of the store; it is all in memory, so the rate is 1
 //	backpressure.queueDepth, .queueBytes      waiting to be stored
+//	backpressure.state                        0 normal, 1 warning, 2 critical, 3 shedding
+//	backpressure.dropped, .pending            records
 //	topic.NAME.published, .consumed, .errors, .recordsPerSecond, .bytesPerSecond, .avgLatencyMs, .partitions
 //	topic.NAME.partition.ID.published, .recordsPerSecond, .bytesPerSecond, .queueDepth, .bytes
 //	topic.NAME.group.NAME.members, .lagRecords, .lagMs
@@ -229,6 +267,7 @@ func (m *Metrics) Map() map[string]any {
 		"throughput.recordsPerSecond": m.Rate.Records, "throughput.bytesPerSecond": m.Rate.Bytes,
 		"throughput.avgLatencyMs": millis(m.PublishTime), "lag.maxMs": millis(m.Lag),
 		"checkpoint.positions": m.Positions, "cache.size": m.StateKeys, "cache.memoryBytes": m.StateBytes, "cache.hitRate": 1.0,
+		"backpressure.state": int(m.Backpressure), "backpressure.dropped": m.Accounting.Dropped, "backpressure.pending": m.Accounting.Pending,
 		"backpressure.queueDepth": m.QueuedRecords, "backpressure.queueBytes": m.QueuedBytes,
 	}
 	for _, t := range m.Topics {

@@ -59,11 +59,12 @@ func TestMetricsTellWhatTheBrokerHasDone(t *testing.T) {
 		if lag <= 0 || lag > 2*time.Minute || size <= 0 || m.StateKeys < 6 {
 			t.Errorf("lag %v, %d keys, %d bytes", lag, m.StateKeys, size)
 		}
+		all := Accounting{Accepted: 1205, Stored: 1205}
 		want := &Metrics{
 			Limits: b.Limits(), Time: time.Now(), Partitions: 3, Groups: 2, Consumers: 1,
-			Published: 1205, Failed: 2, Consumed: 1000, Rate: partition.Rate{Records: 10}, Lag: lag, Positions: 4, StateKeys: m.StateKeys, StateBytes: size,
+			Published: 1205, Failed: 2, Consumed: 1000, Accounting: all, Rate: partition.Rate{Records: 10}, Lag: lag, Positions: 4, StateKeys: m.StateKeys, StateBytes: size,
 			Topics: []TopicMetrics{
-				{Name: "t", Published: 1205, Failed: 2, Consumed: 1000, Rate: partition.Rate{Records: 10},
+				{Name: "t", Published: 1205, Failed: 2, Consumed: 1000, Accounting: all, Rate: partition.Rate{Records: 10},
 					Partitions: []PartitionMetrics{{ID: 1, Published: 1200, Rate: partition.Rate{Records: 10}}, {ID: 2, Published: 5}},
 					Groups:     []GroupMetrics{{Name: "g", Members: 1, Records: 205, Lag: lag}, {Name: "h"}}},
 				{Name: "u", Partitions: []PartitionMetrics{{ID: 3}}},
@@ -114,7 +115,7 @@ func TestNamesOfMetricsAreFixed(t *testing.T) {
 	m := &Metrics{Topics: []TopicMetrics{{Name: "a", Partitions: []PartitionMetrics{{ID: 7}}, Groups: []GroupMetrics{{Name: "g"}}}}}
 	got := m.Map()
 	want := []string{
-		"backpressure.queueBytes", "backpressure.queueDepth",
+		"backpressure.queueBytes", "backpressure.queueDepth", "backpressure.state", "backpressure.dropped", "backpressure.pending",
 		"cache.hitRate", "cache.memoryBytes", "cache.size", "checkpoint.positions",
 		"consumer.groups", "consumer.max", "consumer.totalConsumers", "lag.maxMs", "partition.count", "partition.max",
 		"throughput.avgLatencyMs", "throughput.bytesPerSecond", "throughput.consumed", "throughput.errors", "throughput.published", "throughput.recordsPerSecond",

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/braid-go/braid/backpressure"
 	"github.com/braid-go/braid/internal/vfs"
 	"github.com/braid-go/braid/log"
 	"github.com/braid-go/braid/scaler"
@@ -142,6 +143,10 @@ type Options struct {
 	ReadOnly bool
 	// Limits bounds what the broker takes on; see also [Broker.Reconfigure].
 	Limits Limits
+	// Enrich, if it is not nil, completes each record before it is published, for example with headers: it may change the record, which belongs to the
+	// publisher again afterwards. It runs on the publisher's goroutine, by several at a time. While a topic whose strategy is DegradeQuality or
+	// Adaptive is Critical or worse it is left out.
+	Enrich func(*Record)
 	// OnScaled is told what a topic's scaler has done, or has failed to do. It is called on the scaler's goroutine, which waits for it, and must not close
 	// the broker or change topics.
 	OnScaled func(topic string, d scaler.Decision)
@@ -166,6 +171,9 @@ type TopicConfig struct {
 	// RetentionBytes bounds the topic's size on disk, over all its partitions; the oldest files go first.
 	// Default Unlimited (-1). The newest file of each partition is always kept.
 	RetentionBytes int64 `json:"retention_bytes"`
+	// Backpressure says what happens when publishers are faster than the disk: see [backpressure.Policy] and [backpressure.Strategy]. Default: publishers wait,
+	// in the order of arrival. MaxRecords is at most, and by default, Limits.MaxQueueDepth. It is each partition's, and can be changed at any time.
+	Backpressure backpressure.Policy `json:"backpressure,omitzero"`
 	// AutoScale has partitions split when they have much to do and merge when they have little, as Scaling says; see [Topic.Split]. Default: they stay as
 	// they are.
 	AutoScale bool `json:"auto_scale,omitempty"`
@@ -246,6 +254,9 @@ func (c TopicConfig) resolve(l Limits) (TopicConfig, error) {
 	}
 	if c.RetentionBytes != Unlimited && c.RetentionBytes < 0 {
 		return c, &OptionError{Field: "TopicConfig.RetentionBytes", Value: c.RetentionBytes, Reason: "must be positive, or Unlimited (-1)"}
+	}
+	if _, err := c.pressure(l); err != nil {
+		return c, err
 	}
 	_, err := c.policy(l)
 	return c, err

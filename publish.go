@@ -27,7 +27,9 @@ import (
 // Before anything is stored, records that cannot be published are refused with a
 // [*RecordError] (ErrInvalidRecord, ErrRecordTooLarge), and then nothing of the call is stored.
 //
-// When a partition's queue is full Publish waits, in the order of arrival. If ctx ends while
+// When a partition's queue is full, what happens is the topic's choice (TopicConfig.Backpressure): by default Publish waits, in the order of arrival; or the record is
+// refused, an [*OverloadError], or earlier ones are dropped, whose publishers are told ErrDropped. A ctx whose deadline comes before the record could be
+// stored, by what is queued and how fast the disk was of late, is an OverloadError at once. If ctx ends while
 // a record is still queued, the error is ctx's and the record is certainly not stored; if its
 // writing has begun, the error is ErrOutcomeUnknown. Other errors, all "certainly not
 // stored" but the first: ErrOutcomeUnknown (the disk failed under the record),
@@ -40,6 +42,7 @@ func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
 	if len(recs) == 0 {
 		return nil
 	}
+	t.enrich(recs)
 	c := newCall(t, recs)
 	defer c.free()
 	if err := c.prepare(); err != nil {
@@ -121,6 +124,7 @@ func (t *Topic) PublishAsync(ctx context.Context, done func(*Record, error), rec
 	if done == nil {
 		done = func(*Record, error) {}
 	}
+	t.enrich(recs)
 	c := newCall(t, recs)
 	if err := c.prepare(); err != nil {
 		t.failed.Add(int64(len(recs)))

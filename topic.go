@@ -12,6 +12,7 @@ import (
 
 	"github.com/puzpuzpuz/xsync/v3"
 
+	"github.com/braid-go/braid/backpressure"
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/group"
 	"github.com/braid-go/braid/log"
@@ -40,6 +41,8 @@ type Topic struct {
 	failed     atomic.Int64                  // records whose publishing ended with an error
 	consumed   atomic.Int64                  // records delivered to members that have left
 	latency    latency                       // of Publish
+	degraded   atomic.Int64                  // records that were not enriched
+	worst      atomic.Uint32                 // BackpressureState; written by the broker's pressure
 	pools      *xsync.MapOf[*pool, struct{}] // those that have scalers of their own
 }
 
@@ -49,7 +52,7 @@ type table struct {
 	rev    checkpoint.Revision // of the layout in the store
 	active []*topicPartition   // as layout.Active
 	all    []*topicPartition   // by id, sealed ancestors included
-	past   int64               // records that were stored in partitions that have been dropped
+	past   Accounting          // of partitions that have been dropped
 	// replaced is closed when another table has taken this one's place.
 	replaced chan struct{}
 }
@@ -96,7 +99,7 @@ func (t *Topic) setPartitions(layout *partition.Layout, rev checkpoint.Revision,
 		tab.past = before.past
 		for _, p := range before.all {
 			if p.live != nil && p.dropped.Load() {
-				tab.past += p.live.Stats().Stored
+				tab.past.add(p.live.Stats())
 			}
 		}
 	}
@@ -177,8 +180,11 @@ func (t *Topic) partitionConfig(id PartitionID) partition.Config {
 		FS: t.b.opts.fs, Dir: t.b.partitionPath(id), Mode: t.b.opts.Durability.mode(),
 		SegmentBytes: t.Config().SegmentBytes,
 		Codec:        func() log.Codec { return t.config.Load().Compression.codec() },
-		Queue:        t.b.Limits().queue(),
-		Scheduler:    t.b.sched,
+		Pressure:     t.pressure(),
+		OnPressure: func(from, to backpressure.State, depth backpressure.Weight) {
+			t.b.pressure.changed(t, id, from, to, depth)
+		},
+		Scheduler: t.b.sched,
 	}
 }
 
@@ -377,6 +383,9 @@ func (b *Broker) UpdateTopic(ctx context.Context, name string, change func(*Topi
 	t.config.Store(&config)
 	for _, p := range t.table.Load().all {
 		p.log.SetSegmentBytes(config.SegmentBytes)
+	}
+	if err := t.applyPressure(); err != nil {
+		return err
 	}
 	t.scale()
 	b.announce()

@@ -39,7 +39,8 @@
 //
 // How full the queue is is a [State], with thresholds and hysteresis. A producer notices
 // that it has reached the next one by a comparison with what it has just claimed; the
-// drainer looks whenever it takes.
+// drainer looks whenever it takes. A state is reached at once, and ends when the depth
+// has not come near it for 100 ms (Policy.Settle): a timer runs only while a queue is not Normal.
 //
 // # Who owns what
 //

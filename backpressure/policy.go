@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// State says how full a queue is: the worse of its records and bytes, in shares of
-// their limits. Slots do not count.
+// State says how full a queue is: the worst of its records, bytes and slots, in shares of
+// their limits. That slots are used up is noticed when the drainer takes, and when they are all used.
 type State uint8
 
 const (
@@ -31,11 +31,13 @@ const (
 	DefaultCritical  = 0.85
 	DefaultShedding  = 0.95
 	DefaultSmoothing = time.Second
+	DefaultSettle    = 100 * time.Millisecond
 )
 
-// hysteresis is how far below a state's threshold the depth must fall for the state
-// to end: 5 points. A depth that moves by less around a threshold changes the state
-// once.
+// hysteresis is how far below a state's threshold the depth must stay, for
+// Policy.Settle, for the state to end: 5 points. A drainer empties a queue all at once
+// and producers fill it again; so what counts is how full it was at most. State changes
+// at most once upwards through each threshold and once downwards in that time.
 const hysteresis = 0.05
 
 // Policy is what a queue does under pressure. The zero value of a field is its
@@ -50,6 +52,8 @@ type Policy struct {
 	// Smoothing is the time constant of the moving average of the depth by which
 	// Adaptive goes; default 1 s, at least 1 ms and at most an hour.
 	Smoothing time.Duration
+	// Settle is how long the depth must stay below a state for it to end, which it then does within as long again; default 100 ms, at least 1 ms and at most a minute.
+	Settle time.Duration
 	// Late lets in also what would be too late: by default Put refuses an item at once
 	// whose context would end, by the depth and the measured drain rate, before the
 	// item could be taken.
@@ -67,6 +71,7 @@ func (p Policy) Resolve() (Policy, error) {
 	orDefault(&p.Critical, DefaultCritical)
 	orDefault(&p.Shedding, DefaultShedding)
 	orDefault(&p.Smoothing, DefaultSmoothing)
+	orDefault(&p.Settle, DefaultSettle)
 	percent := func(f float64) int64 { return int64(100 * f) }
 	switch {
 	case p.Strategy >= strategies:
@@ -79,6 +84,8 @@ func (p Policy) Resolve() (Policy, error) {
 		return Policy{}, &OptionError{"Shedding", percent(p.Shedding), fmt.Sprintf("percent: must be above Critical, which is %d, and at most 100", percent(p.Critical))}
 	case p.Smoothing < time.Millisecond || p.Smoothing > time.Hour:
 		return Policy{}, &OptionError{"Smoothing", int64(p.Smoothing), "nanoseconds: must be between a millisecond and an hour"}
+	case p.Settle < time.Millisecond || p.Settle > time.Minute:
+		return Policy{}, &OptionError{"Settle", int64(p.Settle), "nanoseconds: must be between a millisecond and a minute"}
 	}
 	return p, nil
 }
@@ -95,12 +102,17 @@ func (p *Policy) threshold(s State) float64 {
 	return [...]float64{0, p.Warning, p.Critical, p.Shedding}[s]
 }
 
-// next is the state that follows at a depth.
-func (p *Policy) next(s State, depth float64) State {
+// rise is the state to which a depth raises s.
+func (p *Policy) rise(s State, depth float64) State {
 	for s < Shedding && depth >= p.threshold(s+1) {
 		s++
 	}
-	for s > Normal && depth < p.threshold(s)-hysteresis {
+	return s
+}
+
+// fall is the state to which s falls when the depth has been no higher for Settle.
+func (p *Policy) fall(s State, peak float64) State {
+	for s > Normal && peak < p.threshold(s)-hysteresis {
 		s--
 	}
 	return s
@@ -187,17 +199,42 @@ func (q *Queue[T]) setAlarm() {
 // depth is what is queued as a share of the limits.
 func (q *Queue[T]) depth() float64 {
 	held := q.gauge.held()
-	return max(float64(held.records())/float64(q.policy.MaxRecords), float64(held.bytes())/float64(q.policy.MaxBytes))
+	return max(float64(held.records())/float64(q.policy.MaxRecords), float64(held.bytes())/float64(q.policy.MaxBytes),
+		float64(q.ring.Len())/float64(q.ring.Cap()))
 }
 
 // look takes note of how full the queue is. The caller holds mu.
 func (q *Queue[T]) look() {
 	depth := q.depth()
-	from := q.State()
+	q.peak = max(q.peak, depth)
 	if q.policy.Strategy == Adaptive {
 		q.average.note(time.Now(), depth, &q.policy)
 	}
-	to := q.policy.next(from, depth)
+	from := q.State()
+	if q.ring.closed() && depth == 0 {
+		q.become(Normal)
+		return
+	}
+	q.become(q.policy.rise(from, depth))
+	if q.State() != Normal && !q.settling {
+		q.settling = true
+		q.peak = depth
+		time.AfterFunc(q.policy.Settle, q.settle)
+	}
+}
+
+// settle ends states that have not been reached for a while. It runs once for each Settle for as long as the state is not Normal.
+func (q *Queue[T]) settle() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.settling = false
+	q.become(q.policy.fall(q.State(), q.peak))
+	q.look()
+}
+
+// become changes the state. The caller holds mu.
+func (q *Queue[T]) become(to State) {
+	from := q.State()
 	if to == from {
 		return
 	}

@@ -74,6 +74,9 @@ type Queue[T any] struct {
 	owner   Owner[T]
 	drain   drainRate
 	average average
+	// peak is the largest depth seen since settling began; settling says that a timer runs that will look whether the state has ended.
+	peak     float64
+	settling bool
 
 	state atomic.Uint32 // a State; written under mu
 }
@@ -365,7 +368,7 @@ func (q *Queue[T]) wakeDrainer() {
 }
 
 // Close refuses further items; producers that wait get ErrClosed. Items already
-// queued stay takeable. It wakes a parked drainer. Close is idempotent.
+// queued stay takeable, and once they are taken the State is Normal. It wakes a parked drainer. Close is idempotent.
 func (q *Queue[T]) Close() {
 	q.mu.Lock()
 	q.ring.Close()
@@ -374,6 +377,7 @@ func (q *Queue[T]) Close() {
 		w.done <- ErrClosed
 	}
 	q.gauge.clearWaiting()
+	q.look()
 	q.mu.Unlock()
 	q.wakeDrainer()
 }

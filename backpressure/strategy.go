@@ -42,6 +42,15 @@ func (s Strategy) String() string {
 	return fmt.Sprintf("strategy(%d)", uint8(s))
 }
 
+// MarshalText makes a Strategy readable in JSON and flags.
+func (s Strategy) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *Strategy) UnmarshalText(b []byte) (err error) {
+	*s, err = ParseStrategy(string(b))
+	return err
+}
+
 // ParseStrategy is the inverse of Strategy.String.
 func ParseStrategy(s string) (Strategy, error) {
 	for v := range strategies {

@@ -207,33 +207,80 @@ func TestAdaptiveBlocksBeforeItSheds(t *testing.T) {
 }
 
 func TestStatesHaveHysteresisAndAreToldInOrder(t *testing.T) {
-	q := newQueue(t, Options{MaxRecords: 1000})
-	var told []string
-	setPolicy(t, q, Policy{MaxRecords: 1000}, Owner[job]{Changed: func(from, to State, depth Weight) {
-		told = append(told, fmt.Sprintf("%v-%v at %d", from, to, depth.Records))
-	}})
-	put := func(n int) { fill(t, q, n) }
-	take := func(n int) { q.Take(nil, n, int64(n)) }
-	put(699)
-	put(1)   // 700
-	take(49) // 651
-	put(49)
-	take(51) // 649
-	put(201) // 850
-	put(99)  // 949
-	put(1)
-	for range 50 { // around the threshold
-		take(10)
-		put(10)
-	}
-	take(949)
-	want := []string{"normal-warning at 700", "warning-normal at 649", "normal-warning at 700", "warning-critical at 850", "critical-shedding at 950", "shedding-normal at 1"}
-	if diff := cmp.Diff(want, told); diff != "" {
-		t.Error(diff)
-	}
-	if q.State() != Normal {
-		t.Errorf("%v at the end", q.State())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{MaxRecords: 1000})
+		var told []string
+		setPolicy(t, q, Policy{MaxRecords: 1000}, Owner[job]{Changed: func(from, to State, depth Weight) {
+			told = append(told, fmt.Sprintf("%v-%v at %d", from, to, depth.Records))
+		}})
+		put := func(n int) { fill(t, q, n) }
+		take := func(n int) { q.Take(nil, n, int64(n)) }
+		rest := func() { time.Sleep(3 * DefaultSettle); synctest.Wait() }
+		put(699)
+		put(1)   // 700
+		take(49) // 651
+		rest()
+		take(2) // 649
+		rest()
+		put(201) // 850
+		put(99)  // 949
+		put(1)
+		for range 50 { // around the threshold
+			take(10)
+			rest()
+			put(10)
+		}
+		take(949)
+		rest()
+		want := []string{"normal-warning at 700", "warning-normal at 649", "normal-warning at 700", "warning-critical at 850", "critical-shedding at 950", "shedding-normal at 1"}
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Error(diff)
+		}
+		if q.State() != Normal {
+			t.Errorf("%v at the end", q.State())
+		}
+	})
+}
+
+// A drainer takes all there is, and producers fill the queue again: 1000 times a second here, for 10 seconds.
+func TestAQueueThatIsEmptiedAgainAndAgainIsStillUnderPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{MaxRecords: 100})
+		changes := 0
+		setPolicy(t, q, Policy{MaxRecords: 100}, Owner[job]{Changed: func(State, State, Weight) { changes++ }})
+		full := func(n int) {
+			for range n {
+				fill(t, q, 96)
+				time.Sleep(time.Millisecond)
+				q.Take(nil, 100, 100)
+			}
+		}
+		full(10_000)
+		if changes != 3 || q.State() != Shedding {
+			t.Errorf("%d changes, and it is %v", changes, q.State())
+		}
+		time.Sleep(2 * DefaultSettle)
+		synctest.Wait()
+		if changes != 4 || q.State() != Normal {
+			t.Errorf("after a rest: %d changes, and it is %v", changes, q.State())
+		}
+		for range 50 { // the worst load there is: full for as short, and quiet for as long, as it takes
+			full(1)
+			time.Sleep(2 * DefaultSettle)
+			synctest.Wait()
+		}
+		if changes > 4+50*4 { // up through each threshold, and down at once, in twice Settle
+			t.Errorf("%d changes", changes)
+		}
+		fill(t, q, 96)
+		q.Close()
+		if q.State() != Shedding {
+			t.Error("closed, and there is still work")
+		}
+		if q.Take(nil, 100, 100); q.State() != Normal {
+			t.Error("closed and drained, and not Normal")
+		}
+	})
 }
 
 func TestPolicyIsChangedWhileProducersWait(t *testing.T) {

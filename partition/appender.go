@@ -89,10 +89,14 @@ func (a *appender) wait() {
 	if a.gather < 2 || limit <= 0 || a.ln.queue.Len() >= a.gather {
 		return
 	}
-	for begin := time.Now(); time.Since(begin) < limit && a.ln.queue.Len() < a.gather; {
+	begin := time.Now()
+	for turns := 0; turns < gatherTurns && time.Since(begin) < limit && a.ln.queue.Len() < a.gather; turns++ {
 		runtime.Gosched()
 	}
 }
+
+// gatherTurns bounds waiting where the clock stands still as long as somebody is busy: in a bubble of testing/synctest.
+const gatherTurns = 10_000
 
 // idle marks a log that has been idle for a while, and after a longer while lets the lane go.
 func (a *appender) idle() {
@@ -420,6 +424,8 @@ func (p *Partition) resolve(r *Request, err error) {
 	switch {
 	case err == nil:
 		p.stored.Add(int64(r.records))
+	case err == ErrDropped:
+		p.dropped.Add(int64(r.records))
 	case errors.Is(err, ErrOutcomeUnknown):
 		p.unknown.Add(int64(r.records))
 	default:

@@ -356,7 +356,7 @@ func TestARequestThatCannotBeEncodedFailsAlone(t *testing.T) {
 func TestTooLargeARequestIsRefused(t *testing.T) {
 	s := NewScheduler(SchedulerOptions{})
 	defer s.Close()
-	p, err := Create(Config{FS: vfs.NewMem(), Dir: "p", Scheduler: s, Queue: backpressure.Options{MaxRecords: 4}}, log.Birth{PartitionID: 1}, 0)
+	p, err := Create(Config{FS: vfs.NewMem(), Dir: "p", Scheduler: s, Pressure: backpressure.Policy{MaxRecords: 4}}, log.Birth{PartitionID: 1}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

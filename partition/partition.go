@@ -21,9 +21,11 @@ type Config struct {
 	SegmentBytes int64    // see log.Config
 	// Codec says how the next frame is compressed. Default: not.
 	Codec func() log.Codec
-	// Queue bounds what may be queued.
-	Queue     backpressure.Options
-	Scheduler *Scheduler
+	// Pressure is what the queue does under pressure; SetPressure changes it.
+	Pressure backpressure.Policy
+	// OnPressure is told how full the queue is when that changes, in order. It must be fast, and must not call the partition. It may be nil.
+	OnPressure func(from, to backpressure.State, depth backpressure.Weight)
+	Scheduler  *Scheduler
 	// MarkAfter is how long a partition is idle before the log's manifest is told how far it is durable. Default 1 s.
 	MarkAfter time.Duration
 	// ReleaseAfter is how much longer it is idle before queue, buffers, file and goroutine are let go. Default 30 s.
@@ -73,12 +75,13 @@ type Partition struct {
 	last   *lane      // the lane made last: the next one's appender waits for its end
 	closed bool
 	moving bool // sealed, or about to be
+	policy backpressure.Policy
 
 	callbacks callbacks
 	load      *Load
 
-	accepted, stored, unknown, rejected atomic.Int64
-	rounds, syncs                       atomic.Int64
+	accepted, stored, dropped, unknown, rejected atomic.Int64
+	rounds, syncs                                atomic.Int64
 }
 
 // lane is a partition at work: the queue and the appender that drains it.
@@ -111,7 +114,7 @@ func Open(cfg Config, want *log.Birth, proof log.Proof) (*Partition, *log.Report
 
 // prepared returns a partition that has no log yet, and the log's configuration, which refers to it.
 func prepared(cfg Config) (*Partition, log.Config) {
-	p := &Partition{cfg: cfg.withDefaults()}
+	p := &Partition{cfg: cfg.withDefaults(), policy: cfg.Pressure}
 	c := p.cfg.log()
 	c.CatchUp = p.apply
 	return p, c
@@ -133,19 +136,22 @@ func (p *Partition) Log() *log.Log { return p.log }
 // Load tells what has been stored lately, and how it is spread over the keys, as far as the sources of requests tell: those that implement Keys.
 func (p *Partition) Load() LoadSnapshot { return p.load.Snapshot(p.cfg.Now()) }
 
-// Stats counts records since the partition was opened. accepted = stored + unknown + pending, where
-// pending is what the numbers leave; rejected ones were never accepted, or withdrawn again.
+// Stats counts records since the partition was opened. Rejected ones were never accepted, or withdrawn again. Each of the
+// others is one of Stored, Dropped, Unknown and, as long as it has no outcome, Pending.
 type Stats struct {
-	Accepted, Stored, Unknown, Rejected int64
-	QueuedRecords                       int
-	QueuedBytes                         int64
-	Rounds, Syncs                       int64 // group commits, and how many of them synced the partition's own segment
+	Accepted, Stored, Dropped, Unknown, Rejected int64
+	QueuedRecords                                int
+	QueuedBytes                                  int64
+	Rounds, Syncs                                int64 // group commits, and how many of them synced the partition's own segment
 }
+
+// Pending is what is accepted and has no outcome yet.
+func (s Stats) Pending() int64 { return s.Accepted - s.Stored - s.Dropped - s.Unknown }
 
 // Stats returns the counters.
 func (p *Partition) Stats() Stats {
-	s := Stats{
-		Stored: p.stored.Load(), Unknown: p.unknown.Load(), Rejected: p.rejected.Load(), Accepted: p.accepted.Load(),
+	s := Stats{ // outcomes first: none is there that was not accepted before
+		Stored: p.stored.Load(), Dropped: p.dropped.Load(), Unknown: p.unknown.Load(), Rejected: p.rejected.Load(), Accepted: p.accepted.Load(),
 		Rounds: p.rounds.Load(), Syncs: p.syncs.Load(),
 	}
 	if ln := p.lane.Load(); ln != nil {
@@ -162,7 +168,8 @@ func (p *Partition) refused(records int) {
 }
 
 // Enqueue queues a request that was made by this partition's NewRequest, waiting while the queue is full, in order of arrival. After an error it is certainly not stored:
-// ctx's, ErrClosed, ErrSealed, ErrFailed, ErrTooLarge, or, inside a callback, ErrWouldBlock.
+// ctx's, ErrClosed, ErrSealed, ErrFailed, ErrTooLarge, a [*backpressure.OverloadError], or, inside a callback, ErrWouldBlock. Later, under
+// DropOldest, it may end with ErrDropped.
 func (p *Partition) Enqueue(ctx context.Context, r *Request) error {
 	if r.done != nil {
 		if err := p.callbacks.reserve(ctx, p.cfg.Scheduler); err != nil {
@@ -212,8 +219,14 @@ func (p *Partition) enqueue(ctx context.Context, r *Request) error {
 	}
 }
 
-// offer puts a request into a queue; inside a callback it does not wait.
+// offer puts a request into a queue; inside a callback it does not wait. One without records is a barrier: nothing
+// makes room for it, and nothing refuses it.
 func (p *Partition) offer(ctx context.Context, ln *lane, r *Request) error {
+	if r.records > 0 {
+		if err := ln.queue.Admit(ctx); err != nil {
+			return err
+		}
+	}
 	err := ln.queue.TryPut(r)
 	if !errors.Is(err, backpressure.ErrFull) {
 		return err
@@ -221,7 +234,45 @@ func (p *Partition) offer(ctx context.Context, ln *lane, r *Request) error {
 	if p.cfg.Scheduler.InCallback() {
 		return ErrWouldBlock
 	}
+	if r.records == 0 {
+		return ln.queue.Wait(ctx, r)
+	}
 	return ln.queue.Put(ctx, r)
+}
+
+// SetPressure changes what the queue does under pressure, also while others publish. After a [*backpressure.OptionError] nothing has changed.
+func (p *Partition) SetPressure(policy backpressure.Policy) error {
+	if _, err := policy.Resolve(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.policy = policy
+	if ln := p.lane.Load(); ln != nil {
+		return ln.queue.SetPolicy(policy, p.owner())
+	}
+	return nil
+}
+
+// Pressure tells how full the queue is.
+func (p *Partition) Pressure() (state backpressure.State, depth backpressure.Weight) {
+	if ln := p.lane.Load(); ln != nil {
+		return ln.queue.State(), ln.queue.Depth()
+	}
+	return state, depth
+}
+
+func (p *Partition) owner() backpressure.Owner[*Request] {
+	return backpressure.Owner[*Request]{Dropped: p.drop, Changed: p.cfg.OnPressure}
+}
+
+// drop ends the life of a request that was queued and is dropped.
+func (p *Partition) drop(r *Request) {
+	if r.state.CompareAndSwap(stateQueued, stateEncoding) {
+		p.resolve(r, ErrDropped)
+	} else {
+		r.Release() // withdrawn
+	}
 }
 
 // startLane returns the lane, making one if there is none.
@@ -236,9 +287,12 @@ func (p *Partition) startLane() (*lane, error) {
 	case ln != nil:
 		return ln, nil
 	}
-	q, err := backpressure.NewQueue(p.cfg.Queue, func(r *Request) backpressure.Weight {
+	q, err := backpressure.NewQueue(backpressure.Options{}, func(r *Request) backpressure.Weight {
 		return backpressure.Weight{Records: r.records, Bytes: r.bytes}
 	})
+	if err == nil {
+		err = q.SetPolicy(p.policy, p.owner())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -293,20 +347,24 @@ func (p *Partition) Flush(ctx context.Context) error {
 
 // barrier sends an empty request through queue and callbacks and waits for it to come out.
 func (p *Partition) barrier(ctx context.Context) error {
-	passed := make(chan error, 1)
-	r := p.NewRequest(nil, 0, 0, func(r *Request) {
-		passed <- r.err
-		r.Release()
-	})
-	if err := p.Enqueue(ctx, r); err != nil {
-		r.Release()
-		return err
-	}
-	select {
-	case err := <-passed:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		passed := make(chan error, 1)
+		r := p.NewRequest(nil, 0, 0, func(r *Request) {
+			passed <- r.err
+			r.Release()
+		})
+		if err := p.Enqueue(ctx, r); err != nil {
+			r.Release()
+			return err
+		}
+		select {
+		case err := <-passed:
+			if !errors.Is(err, ErrDropped) { // what came before may still be under way
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

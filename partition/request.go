@@ -18,6 +18,8 @@ var (
 	ErrFailed = errors.New("partition: failed")
 	// ErrOutcomeUnknown: the request may be stored and it may not.
 	ErrOutcomeUnknown = errors.New("partition: outcome unknown")
+	// ErrDropped: the request was queued, and dropped to make room for a later one; it is certainly not stored.
+	ErrDropped = errors.New("partition: dropped from the queue")
 	// ErrTooLarge: the request has more records than the queue can ever hold.
 	ErrTooLarge = errors.New("partition: request is too large for the queue")
 	// ErrWouldBlock: a callback enqueued a request and would have had to wait.
