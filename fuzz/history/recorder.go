@@ -12,6 +12,10 @@ type Recorder struct {
 	mu      sync.Mutex // guards clients; the clients' events are their goroutines'
 	clients []*Client
 	own     *Client // records what no client did; used under mu
+
+	sink    func(Event) // takes the events instead of the clients' memory, if not nil
+	sinking sync.Mutex  // held while an event gets its number and is given to sink
+	before  uint32      // clients there were before this recorder's
 }
 
 // NewRecorder begins a history.
@@ -21,12 +25,22 @@ func NewRecorder() *Recorder {
 	return r
 }
 
+// Resume goes on with a history that somebody else keeps, which ends with the event last and has so many clients: in a process that may be killed,
+// whose parent has its history. Each event is given to sink before the call that records it returns: one at a time, in order, and with the numbers and clients following
+// those that there were. Nothing is kept.
+func Resume(last Seq, clients uint32, sink func(Event)) *Recorder {
+	r := &Recorder{sink: sink, before: clients}
+	r.last.Store(uint64(last))
+	r.own = r.Client()
+	return r
+}
+
 // Client returns a new client. It stands for one goroutine, which alone may call its methods, and for one member of a group
 // at most: a second subscription needs a second client.
 func (r *Recorder) Client() *Client {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := &Client{r: r, id: uint32(len(r.clients))}
+	c := &Client{r: r, id: r.before + uint32(len(r.clients))}
 	r.clients = append(r.clients, c)
 	return c
 }
@@ -57,8 +71,11 @@ func (r *Recorder) add(e Event) {
 	r.own.add(e)
 }
 
-// Events returns the whole history in order. The clients' goroutines must have ended, or hold still.
+// Events returns the whole history in order; of one that is resumed, nothing. The clients' goroutines must have ended, or hold still.
 func (r *Recorder) Events() []Event {
+	if r.sink != nil {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := make([]Event, r.last.Load())
@@ -83,13 +100,27 @@ type Client struct {
 const chunk = 512
 
 func (c *Client) add(e Event) Seq {
+	e.Client = c.id
+	if c.r.sink != nil {
+		return c.r.give(e)
+	}
 	n := len(c.chunks) - 1
 	if n < 0 || len(c.chunks[n]) == chunk {
 		c.chunks = append(c.chunks, make([]Event, 0, chunk))
 		n++
 	}
-	e.Client, e.Seq = c.id, Seq(c.r.last.Add(1))
+	e.Seq = Seq(c.r.last.Add(1))
 	c.chunks[n] = append(c.chunks[n], e)
+	return e.Seq
+}
+
+// give gives an event to the sink.
+func (r *Recorder) give(e Event) Seq {
+	r.sinking.Lock()
+	defer r.sinking.Unlock()
+	e.Seq = Seq(r.last.Load()) + 1
+	r.sink(e)
+	r.last.Store(uint64(e.Seq)) // not before: Now is a moment that the sink has seen
 	return e.Seq
 }
 

@@ -75,3 +75,37 @@ func BenchmarkRecord(b *testing.B) {
 		}
 	})
 }
+
+func TestAResumedHistoryGoesOnWhereTheOtherEnded(t *testing.T) {
+	first := NewRecorder()
+	first.Client().Publish(Record{ID: 1})
+	events := first.Events()
+	second := Resume(Seq(len(events)), events[len(events)-1].Client+1, func(e Event) { events = append(events, e) })
+	second.Reopened()
+	var wg sync.WaitGroup
+	for i := range 4 {
+		c := second.Client()
+		wg.Go(func() {
+			for range 100 {
+				c.Stored(c.Publish(Record{ID: uint64(10 + i)}), Place{})
+			}
+		})
+	}
+	wg.Wait()
+	owner := map[uint32]uint64{}
+	for i, e := range events {
+		if e.Seq != Seq(i+1) {
+			t.Fatalf("event %d is %v", i, e)
+		}
+		if e.Kind != Publish {
+			continue
+		}
+		if id, known := owner[e.Client]; known && id != e.Record.ID {
+			t.Fatalf("%v and record %d have one client", e, id)
+		}
+		owner[e.Client] = e.Record.ID
+	}
+	if len(events) != 2+4*200 || len(owner) != 5 {
+		t.Errorf("%d events of %d clients", len(events), len(owner))
+	}
+}
