@@ -2,15 +2,18 @@ package fuzz
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"math/rand/v2"
-	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/braid-go/braid"
 	"github.com/braid-go/braid/fuzz/history"
+	"github.com/braid-go/braid/fuzz/workload"
 )
 
 var seedFlag = flag.Uint64("seed", 0, "seed of the random runs; 0: one of its own for each")
@@ -43,6 +46,14 @@ func TestConcurrentUseOverSeveralOpeningsHasACorrectHistory(t *testing.T) {
 	}
 }
 
+// run is a broker under load, over several openings of its directory.
+type run struct {
+	*workload.Load
+	t    *testing.T
+	dir  string
+	opts braid.Options
+}
+
 // newRun begins a run and tells, if the test fails, how to repeat it.
 func newRun(t *testing.T, opts braid.Options, hurry bool) *run {
 	seed := *seedFlag
@@ -54,37 +65,117 @@ func newRun(t *testing.T, opts braid.Options, hurry bool) *run {
 			t.Logf("again: go test ./fuzz -run '^%s$' -count 20 -seed %d", strings.ReplaceAll(t.Name(), "/", "$/^"), seed)
 		}
 	})
-	r := &run{t: t, opts: opts, seed: seed, rec: history.NewRecorder()}
+	r := &run{t: t, opts: opts, Load: &workload.Load{
+		Seed: seed, Recorder: history.NewRecorder(), Failed: func(err error) { t.Error(err) },
+	}}
 	if !opts.InMemory {
 		r.dir = t.TempDir()
 	}
 	if hurry {
-		r.subs.RebalanceTimeout = time.Millisecond
+		r.Members.RebalanceTimeout = time.Millisecond
 	}
-	r.keys = 1 + r.random().IntN(40)
+	r.Keys = 1 + r.Random().IntN(40)
 	return r
+}
+
+// open opens the broker, for the first time or again.
+func (r *run) open() {
+	r.t.Helper()
+	if r.Broker != nil {
+		r.Recorder.Reopened()
+	}
+	var err error
+	if r.Broker, err = braid.Open(r.dir, r.opts); err != nil {
+		r.t.Fatal(err)
+	}
+	if r.In, err = r.Broker.EnsureTopic(r.t.Context(), "in", braid.TopicConfig{Partitions: 4, Compression: braid.S2}); err != nil {
+		r.t.Fatal(err)
+	}
+	if r.Out, err = r.Broker.EnsureTopic(r.t.Context(), "out", braid.TopicConfig{Partitions: 2}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// close closes the broker. If it is in use, ctx may end the waiting for that.
+func (r *run) close(ctx context.Context) {
+	r.t.Helper()
+	if err := r.Broker.Shutdown(ctx); err != nil && !errors.Is(err, ctx.Err()) && !errors.Is(err, braid.ErrClosed) {
+		r.t.Errorf("close: %v", err)
+	}
+}
+
+// phase runs producers, which publish a number of calls each, and members that come and go, on an open broker. It ends when the
+// producers are done, or, with cut, in the middle of everything by a Shutdown that waits for nobody. Then the broker is opened again.
+func (r *run) phase(calls int, cut bool) {
+	r.t.Helper()
+	ctx, cancel := context.WithCancel(r.t.Context())
+	defer cancel()
+	var producers, members sync.WaitGroup
+	done := &progress{target: int64(4 * calls / 2), reached: make(chan struct{})}
+	r.Called = done.step
+	for range 3 {
+		p := r.Producer()
+		producers.Go(func() { _ = p.Publish(ctx, calls) }) // the history has it
+	}
+	async := r.Producer()
+	producers.Go(func() { async.PublishAsync(ctx, calls) })
+	for range 3 {
+		rng := r.Random()
+		members.Go(func() { r.Join(ctx, rng, workload.Readers, (*workload.Member).Read) })
+	}
+	for _, work := range []workload.Work{(*workload.Member).Transact, (*workload.Member).Transact, (*workload.Member).Process} {
+		rng := r.Random()
+		members.Go(func() { r.Join(ctx, rng, workload.Workers, work) })
+	}
+	if cut {
+		<-done.reached
+		now, end := context.WithCancel(context.Background())
+		end()
+		r.close(now)
+	}
+	producers.Wait()
+	cancel()
+	members.Wait()
+	if cut {
+		r.open()
+		return
+	}
+	if !r.opts.InMemory {
+		r.close(context.Background())
+		r.open()
+	}
+}
+
+// progress tells when producers have come to a point.
+type progress struct {
+	calls   atomic.Int64
+	target  int64
+	reached chan struct{}
+}
+
+func (p *progress) step() {
+	if p.calls.Add(1) == p.target {
+		close(p.reached)
+	}
 }
 
 // finish lets both groups read to the end, reads everything back, and judges the history.
 func (r *run) finish() {
 	t := r.t
 	t.Helper()
-	r.drain(readers, func(m *member, ctx context.Context) error {
-		recs, err := m.poll(ctx)
-		if err != nil {
-			return err
-		}
-		return m.commit(ctx, recs)
-	})
-	r.drain(workers, (*member).transactSome)
-	final := r.final()
-	report := history.Check(r.rec.Events(), final, history.Rules{})
+	if err := errors.Join(r.Drain(t.Context(), workload.Readers), r.Drain(t.Context(), workload.Workers)); err != nil {
+		t.Fatal(err)
+	}
+	final, err := workload.Final(t.Context(), r.Broker, r.In.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := history.Check(r.Recorder.Events(), final, history.Rules{})
 	if len(report.Findings) > 0 {
 		t.Error(report)
 	}
-	value, _, err := r.b.Get(t.Context(), countKey)
-	if n, _ := strconv.Atoi(string(value)); err != nil || n != len(final.Marks) {
-		t.Errorf("%d transactions are marked, and counted %q: %v", len(final.Marks), value, err)
+	if err := workload.CheckCount(t.Context(), r.Broker, final); err != nil {
+		t.Error(err)
 	}
 	for _, what := range []string{"publish ok", "publish refused", "position ok", "transaction ok"} {
 		if report.Outcomes[what] < 10 {
@@ -94,31 +185,4 @@ func (r *run) finish() {
 	}
 	t.Logf("%d events, %v", report.Events, report.Outcomes)
 	r.close(context.Background())
-}
-
-// drain is a member alone that reads to the end.
-func (r *run) drain(g history.Group, step func(*member, context.Context) error) {
-	r.t.Helper()
-	m, err := r.join(r.t.Context(), r.random(), g)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer m.leave()
-	for {
-		lags, err := m.sub.Lag(r.t.Context())
-		if err != nil {
-			r.t.Fatal(err)
-		}
-		left := int64(0)
-		for _, l := range lags {
-			left += l.Records
-		}
-		if left == 0 {
-			return
-		}
-		m.polls = 1
-		if err := step(m, r.t.Context()); err != nil {
-			r.t.Fatal(err)
-		}
-	}
 }

@@ -1,8 +1,10 @@
-package fuzz
+package workload
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
 
@@ -10,9 +12,9 @@ import (
 	"github.com/braid-go/braid/fuzz/history"
 )
 
-// member is one membership of a group, on one goroutine.
-type member struct {
-	r     *run
+// Member is one membership of a group, on one goroutine.
+type Member struct {
+	l     *Load
 	c     *history.Client
 	rng   *rand.Rand
 	group history.Group
@@ -22,10 +24,13 @@ type member struct {
 	began history.Seq // a moment before the Poll under way
 }
 
-// members is a goroutine that is a member again and again, until the phase is over.
-func (r *run) members(ctx context.Context, rng *rand.Rand, g history.Group, work func(*member, context.Context) error) {
+// Work is what a member does until it has polled often enough.
+type Work func(*Member, context.Context) error
+
+// Join is a member again and again, until ctx ends or the broker is closed.
+func (l *Load) Join(ctx context.Context, rng *rand.Rand, g history.Group, work Work) {
 	for ctx.Err() == nil {
-		m, err := r.join(ctx, rng, g)
+		m, err := l.join(ctx, rng, g)
 		if err == nil {
 			err = work(m, ctx)
 			m.leave()
@@ -34,44 +39,82 @@ func (r *run) members(ctx context.Context, rng *rand.Rand, g history.Group, work
 			return
 		}
 		if err != nil {
-			r.t.Errorf("member of %s: %v", groupNames[g], err)
+			l.Failed(fmt.Errorf("member of %s: %w", GroupNames[g], err))
 			return
 		}
 	}
 }
 
-func (r *run) join(ctx context.Context, rng *rand.Rand, g history.Group) (*member, error) {
-	m := &member{r: r, c: r.rec.Client(), rng: rng, group: g, has: map[braid.PartitionID]bool{}, polls: 5 + rng.IntN(40)}
-	opts := r.subs
+// Drain is a member alone that reads to the end.
+func (l *Load) Drain(ctx context.Context, g history.Group) error {
+	m, err := l.join(ctx, l.Random(), g)
+	if err != nil {
+		return err
+	}
+	defer m.leave()
+	for {
+		lags, err := m.sub.Lag(ctx)
+		if err != nil {
+			return err
+		}
+		left := int64(0)
+		for _, lag := range lags {
+			left += lag.Records
+		}
+		if left == 0 {
+			return nil
+		}
+		m.polls = 1
+		if err := m.drainSome(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (m *Member) drainSome(ctx context.Context) error {
+	if m.group == Workers {
+		return m.Transact(ctx)
+	}
+	recs, err := m.poll(ctx)
+	if err != nil {
+		return err
+	}
+	return m.commit(ctx, recs)
+}
+
+func (l *Load) join(ctx context.Context, rng *rand.Rand, g history.Group) (*Member, error) {
+	m := &Member{l: l, c: l.Recorder.Client(), rng: rng, group: g, has: map[braid.PartitionID]bool{}, polls: 5 + rng.IntN(40)}
+	opts := l.Members
 	opts.OnAssigned = func(ids []braid.PartitionID) {
+		at := m.sub.Committed()
 		for _, id := range ids {
 			m.has[id] = true
-			m.c.Assigned(m.began, g, history.Place{Partition: uint64(id), Offset: m.sub.Committed()[id]})
+			m.c.Assigned(m.began, g, history.Place{Partition: uint64(id), Offset: at[id]})
 		}
 	}
 	opts.OnRevoked, opts.OnLost = m.released, m.released
 	var err error
-	m.sub, err = r.in.Subscribe(ctx, groupNames[g], opts)
+	m.sub, err = l.In.Subscribe(ctx, GroupNames[g], opts)
 	return m, err
 }
 
-func (m *member) released(ids []braid.PartitionID) {
+func (m *Member) released(ids []braid.PartitionID) {
 	for _, id := range ids {
 		delete(m.has, id)
 		m.c.Released(m.group, uint64(id))
 	}
 }
 
-func (m *member) leave() {
+func (m *Member) leave() {
 	for id := range m.has {
 		m.c.Released(m.group, uint64(id))
 	}
 	if err := m.sub.Close(); err != nil {
-		m.r.t.Errorf("leave %s: %v", groupNames[m.group], err)
+		m.l.Failed(fmt.Errorf("leave %s: %w", GroupNames[m.group], err))
 	}
 }
 
-func (m *member) poll(ctx context.Context) ([]*braid.Record, error) {
+func (m *Member) poll(ctx context.Context) ([]*braid.Record, error) {
 	m.polls--
 	m.began = m.c.Now()
 	recs, err := m.sub.Poll(ctx, 1+m.rng.IntN(100))
@@ -79,32 +122,36 @@ func (m *member) poll(ctx context.Context) ([]*braid.Record, error) {
 	return recs, err
 }
 
-func (m *member) delivered(recs []*braid.Record) {
+func (m *Member) delivered(recs []*braid.Record) {
 	for _, rec := range recs {
-		m.c.Delivered(m.began, m.group, place(rec), seen(rec))
+		m.c.Delivered(m.began, m.group, PlaceOf(rec), Seen(rec))
 	}
 }
 
-// positions are those behind records.
-func positions(recs []*braid.Record) []history.Place {
-	at := map[uint64]int64{}
-	var order []uint64
+// behind are the positions behind records, and the ends of all partitions that theirs continue, which are committed with them.
+func (m *Member) behind(recs []*braid.Record) []history.Place {
+	at := map[braid.PartitionID]int64{}
 	for _, rec := range recs {
-		p := uint64(rec.Partition)
-		if _, known := at[p]; !known {
-			order = append(order, p)
-		}
-		at[p] = max(at[p], rec.Offset+1)
+		at[rec.Partition] = max(at[rec.Partition], rec.Offset+1)
 	}
-	out := make([]history.Place, len(order))
-	for i, p := range order {
-		out[i] = history.Place{Partition: p, Offset: at[p]}
+	parts := m.l.In.Partitions()
+	out := make([]history.Place, 0, len(at))
+	for i := len(parts) - 1; i >= 0; i-- { // children have higher ids than their parents
+		p := parts[i]
+		offset, wanted := at[p.ID]
+		if !wanted {
+			continue
+		}
+		for _, parent := range p.Parents {
+			at[parent] = math.MaxInt64
+		}
+		out = append(out, history.Place{Partition: uint64(p.ID), Offset: min(offset, p.End)})
 	}
 	return out
 }
 
-// readSome polls and commits, now and then only a part, nothing, or with a context that has ended, and rewinds.
-func (m *member) readSome(ctx context.Context) error {
+// Read polls and commits, now and then only a part, nothing, or with a context that has ended, and rewinds.
+func (m *Member) Read(ctx context.Context) error {
 	for m.polls > 0 {
 		recs, err := m.poll(ctx)
 		if err != nil {
@@ -134,14 +181,14 @@ func (m *member) readSome(ctx context.Context) error {
 	return nil
 }
 
-func (m *member) commit(ctx context.Context, recs []*braid.Record) error {
+func (m *Member) commit(ctx context.Context, recs []*braid.Record) error {
 	var ops []history.Seq
-	for _, at := range positions(recs) {
+	for _, at := range m.behind(recs) {
 		ops = append(ops, m.c.Commit(m.group, at))
 	}
 	err := m.sub.Commit(ctx, recs...)
 	for _, op := range ops {
-		m.c.Ended(op, outcome(err))
+		m.c.Ended(op, OutcomeOf(err))
 	}
 	if errors.Is(err, braid.ErrFenced) || errors.Is(err, context.Canceled) {
 		return nil
@@ -149,47 +196,42 @@ func (m *member) commit(ctx context.Context, recs []*braid.Record) error {
 	return err
 }
 
-const (
-	markPrefix = "tx/"
-	countKey   = "count"
-)
-
 // work is a transaction that a member fills.
 type work struct {
-	m    *member
+	m    *Member
 	tx   *braid.Txn
 	op   history.Seq
 	outs []history.Seq
 }
 
 // fill consumes records: an output for each, a mark, and one more in a count that all transactions share. The caller sees to the positions.
-func (m *member) fill(tx *braid.Txn, recs []*braid.Record) (*work, error) {
+func (m *Member) fill(tx *braid.Txn, recs []*braid.Record) (*work, error) {
 	w := &work{m: m, tx: tx, op: m.c.Begin()}
 	for _, rec := range recs {
-		m.c.Input(w.op, m.group, place(rec))
-		key := seen(rec).Key
+		m.c.Input(w.op, m.group, PlaceOf(rec))
+		key := Seen(rec).Key
 		if key != 0 {
 			key += 1000
 		}
-		out, seen := m.r.newRecord(m.rng, key)
+		out, seen := m.l.NewRecord(m.rng, key)
 		w.outs = append(w.outs, m.c.Output(w.op, seen))
-		if err := tx.Publish(m.r.out, out); err != nil {
+		if err := tx.Publish(m.l.Out, out); err != nil {
 			return w, err
 		}
 	}
-	for _, at := range positions(recs) {
+	for _, at := range m.behind(recs) {
 		m.c.Offset(w.op, m.group, at)
 	}
 	m.c.Mark(w.op)
-	if err := tx.Put(markPrefix+strconv.FormatUint(uint64(w.op), 10), nil); err != nil {
+	if err := tx.Put(MarkPrefix+strconv.FormatUint(uint64(w.op), 10), nil); err != nil {
 		return w, err
 	}
-	value, _, err := tx.Get(countKey)
+	value, _, err := tx.Get(CountKey)
 	if err != nil {
 		return w, err
 	}
 	n, _ := strconv.Atoi(string(value))
-	return w, tx.Put(countKey, []byte(strconv.Itoa(n+1)))
+	return w, tx.Put(CountKey, []byte(strconv.Itoa(n+1)))
 }
 
 // ended records how the transaction ended.
@@ -199,18 +241,18 @@ func (w *work) ended(o history.Outcome) {
 		return
 	}
 	for i, rec := range w.tx.Outputs() {
-		w.m.c.Stored(w.outs[i], place(rec))
+		w.m.c.Stored(w.outs[i], PlaceOf(rec))
 	}
 }
 
-// transactSome polls and consumes in transactions, some of which are rolled back.
-func (m *member) transactSome(ctx context.Context) error {
+// Transact polls and consumes in transactions, some of which are rolled back.
+func (m *Member) Transact(ctx context.Context) error {
 	for m.polls > 0 {
 		recs, err := m.poll(ctx)
 		if err != nil {
 			return err
 		}
-		tx := m.r.b.Begin()
+		tx := m.l.Broker.Begin()
 		w, err := m.fill(tx, recs)
 		if err == nil {
 			err = tx.Offsets(m.sub, recs...)
@@ -221,7 +263,7 @@ func (m *member) transactSome(ctx context.Context) error {
 		} else {
 			m.c.Committing(w.op)
 			err = tx.Commit(context.Background())
-			w.ended(outcome(err))
+			w.ended(OutcomeOf(err))
 			if err == nil {
 				continue
 			}
@@ -238,9 +280,9 @@ func (m *member) transactSome(ctx context.Context) error {
 
 var errRollback = errors.New("as the test wants it")
 
-// process consumes with Process, which commits after the function has returned: how that ended is known when it calls
+// Process consumes with Process, which commits after the function has returned: how that ended is known when it calls
 // the function again, or returns.
-func (m *member) process(ctx context.Context) error {
+func (m *Member) Process(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var open *work
