@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/braid-go/braid/backpressure"
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/partition"
 )
@@ -23,6 +24,7 @@ type Broker struct {
 	limits atomic.Pointer[Limits]
 
 	pressure pressure
+	memory   *backpressure.Budget // of all queues
 
 	lock   *flock.Flock     // nil in memory and read-only
 	store  checkpoint.Store // nil read-only

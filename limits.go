@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/braid-go/braid/scaler"
@@ -22,6 +23,10 @@ type Limits struct {
 	MaxRecordBytes int
 	// MaxTxnBytes bounds what one transaction holds in memory: records, keys and values. Default 16 MiB, at most 24 MiB.
 	MaxTxnBytes int
+	// MaxMemoryBytes bounds the bytes of records that wait in the queues of all partitions together. Default 256 MiB, at least 1 MiB. When it is used up, each topic's
+	// Backpressure says what happens. A queue always takes one call's records when it is empty, so that no partition is stuck because of
+	// others; by that much, times the partitions at work, it may be passed. A single queue holds 64 MiB unless TopicConfig.Backpressure says otherwise.
+	MaxMemoryBytes int
 }
 
 const (
@@ -30,6 +35,7 @@ const (
 	defaultMaxQueueDepth  = 65_536
 	defaultMaxRecordBytes = 1 << 20
 	defaultMaxTxnBytes    = 16 << 20
+	defaultMaxMemoryBytes = 256 << 20
 )
 
 // resolve fills in the defaults and refuses what means nothing.
@@ -39,17 +45,19 @@ func (l Limits) resolve() (Limits, error) {
 	l.MaxQueueDepth = defaulted(l.MaxQueueDepth, defaultMaxQueueDepth)
 	l.MaxRecordBytes = defaulted(l.MaxRecordBytes, defaultMaxRecordBytes)
 	l.MaxTxnBytes = defaulted(l.MaxTxnBytes, defaultMaxTxnBytes)
+	l.MaxMemoryBytes = defaulted(l.MaxMemoryBytes, defaultMaxMemoryBytes)
 	for _, c := range []struct {
-		field string
-		v, hi int
+		field     string
+		v, lo, hi int
 	}{
-		{"Limits.MaxPartitions", l.MaxPartitions, 1_000_000},
-		{"Limits.MaxConsumers", l.MaxConsumers, 1_000_000},
-		{"Limits.MaxQueueDepth", l.MaxQueueDepth, 1 << 24},
-		{"Limits.MaxRecordBytes", l.MaxRecordBytes, 64 << 20},
-		{"Limits.MaxTxnBytes", l.MaxTxnBytes, 24 << 20},
+		{"Limits.MaxPartitions", l.MaxPartitions, 1, 1_000_000},
+		{"Limits.MaxConsumers", l.MaxConsumers, 1, 1_000_000},
+		{"Limits.MaxQueueDepth", l.MaxQueueDepth, 1, 1 << 24},
+		{"Limits.MaxRecordBytes", l.MaxRecordBytes, 1, 64 << 20},
+		{"Limits.MaxTxnBytes", l.MaxTxnBytes, 1, 24 << 20},
+		{"Limits.MaxMemoryBytes", l.MaxMemoryBytes, 1 << 20, math.MaxInt},
 	} {
-		if err := checkRange(c.field, c.v, 1, c.hi); err != nil {
+		if err := checkRange(c.field, c.v, c.lo, c.hi); err != nil {
 			return l, err
 		}
 	}
@@ -109,6 +117,7 @@ func (b *Broker) setLimits(limits Limits) (above []*Topic, err error) {
 		}
 	}
 	b.limits.Store(&limits)
+	b.memory.SetMax(int64(limits.MaxMemoryBytes))
 	for _, t := range b.Topics() {
 		t.scale()
 		if err := t.applyPressure(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/braid-go/braid/backpressure"
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/log"
 	"github.com/braid-go/braid/partition"
@@ -58,6 +59,7 @@ func Open(dir string, opts Options) (*Broker, error) {
 		done: make(chan struct{}),
 	}
 	b.limits.Store(&opts.Limits)
+	b.memory = backpressure.NewBudget(int64(opts.Limits.MaxMemoryBytes))
 	switch {
 	case opts.InMemory:
 		err = b.openMemory()

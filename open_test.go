@@ -291,7 +291,7 @@ func TestADirectoryWhoseCreationWasCutIsMadeAnew(t *testing.T) {
 }
 
 func TestLimitsAreResolved(t *testing.T) {
-	want := Limits{MaxPartitions: 10_000, MaxConsumers: 1024, MaxQueueDepth: 65_536, MaxRecordBytes: 1 << 20, MaxTxnBytes: 16 << 20}
+	want := Limits{MaxPartitions: 10_000, MaxConsumers: 1024, MaxQueueDepth: 65_536, MaxRecordBytes: 1 << 20, MaxTxnBytes: 16 << 20, MaxMemoryBytes: 256 << 20}
 	if diff := cmp.Diff(want, openMemory(t).Limits()); diff != "" {
 		t.Error(diff)
 	}

@@ -341,6 +341,43 @@ func TestReconfigureChangesTheDepthOfQueues(t *testing.T) {
 	})
 }
 
+func TestMaxMemoryBytesBoundsTheQueuesOfAllPartitionsTogether(t *testing.T) {
+	jam(t, backpressure.Policy{MaxRecords: 1000}, Options{Limits: Limits{MaxMemoryBytes: 1 << 20}}, func(j *jammed) {
+		big := strings.Repeat("x", 100<<10)
+		for range 12 { // of 100 KiB: ten of them fit into a MiB, whatever else is counted
+			j.publish(big)
+		}
+		if s := j.topic.Backpressure(); s.Bytes > 1<<20 || s.Bytes < 1<<19 || s.State != backpressure.Shedding {
+			j.Errorf("%+v", s)
+		}
+		other := ensure(j, j.b, "other", TopicConfig{Backpressure: backpressure.Policy{Strategy: backpressure.ShedLoad}})
+		put := func() error {
+			return other.PublishAsync(j.Context(), nil, &Record{Value: make([]byte, 100<<10)})
+		}
+		if err := put(); err != nil {
+			j.Errorf("the one that is taken at once: %v", err)
+		}
+		synctest.Wait()
+		if err := put(); err != nil {
+			j.Errorf("an empty queue takes one: %v", err)
+		}
+		if err := put(); !errors.Is(err, ErrOverloaded) {
+			j.Errorf("the memory is used up by another topic: %v", err)
+		}
+		l := j.b.Limits()
+		l.MaxMemoryBytes = 4 << 20
+		if err := j.b.Reconfigure(j.Context(), l); err != nil {
+			j.Fatal(err)
+		}
+		if err := put(); err != nil {
+			j.Errorf("with more memory: %v", err)
+		}
+		if n := len(j.settle()); n != 14 {
+			j.Errorf("%d records", n)
+		}
+	})
+}
+
 func TestBackpressureEventsComeOnceAndInOrder(t *testing.T) {
 	jam(t, backpressure.Policy{}, Options{}, func(j *jammed) {
 		var events []string

@@ -184,6 +184,7 @@ func (t *Topic) partitionConfig(id PartitionID) partition.Config {
 		OnPressure: func(from, to backpressure.State, depth backpressure.Weight) {
 			t.b.pressure.changed(t, id, from, to, depth)
 		},
+		Budget:    t.b.memory,
 		Scheduler: t.b.sched,
 	}
 }

@@ -27,6 +27,8 @@
 // waking only when a batch of them can go on. An empty queue is below 70 %, so the
 // rule never leaves anybody behind.
 //
+// A [Budget] bounds the bytes of several queues together.
+//
 // # Strategies
 //
 // What Put does when the queue is full is a [Strategy], part of a [Policy] that can be

@@ -43,6 +43,7 @@ type gauge struct {
 	word atomic.Uint64
 	// Written when the policy or the state changes.
 	maxRecords, maxBytes     atomic.Uint64
+	granted                  atomic.Uint64 // bytes: maxBytes, or less of it, as a Budget has granted
 	alarmRecords, alarmBytes atomic.Uint64 // the depth from which on the state is another
 }
 
@@ -52,14 +53,14 @@ func (g *gauge) alarmed(held packed) bool {
 }
 
 // claim adds w if it fits and, with barred == waitingBit, nobody waits, and returns
-// what is held then. An item of more than maxBytes fits when nothing else is there.
+// what is held then. An item of more bytes than granted fits when nothing else is there.
 func (g *gauge) claim(w packed, barred uint64) (after packed, ok bool) {
 	for {
 		cur := g.word.Load()
 		held := packed(cur &^ waitingBit)
 		if cur&barred != 0 ||
 			held.records()+w.records() > g.maxRecords.Load() ||
-			held.bytes()+w.bytes() > g.maxBytes.Load() && held != 0 {
+			held.bytes()+w.bytes() > g.granted.Load() && held != 0 {
 			return held, false
 		}
 		if g.word.CompareAndSwap(cur, cur+uint64(w)) {

@@ -180,6 +180,11 @@ func (q *Queue[T]) apply(p Policy) {
 	q.policy = p
 	q.gauge.maxRecords.Store(uint64(p.MaxRecords))
 	q.gauge.maxBytes.Store(uint64(p.MaxBytes))
+	if q.budget == nil {
+		q.gauge.granted.Store(uint64(p.MaxBytes))
+	} else {
+		q.setReserved(q.reserved)
+	}
 	q.setAlarm()
 }
 
@@ -198,6 +203,9 @@ func (q *Queue[T]) setAlarm() {
 
 // depth is what is queued as a share of the limits.
 func (q *Queue[T]) depth() float64 {
+	if q.starved {
+		return 1
+	}
 	held := q.gauge.held()
 	return max(float64(held.records())/float64(q.policy.MaxRecords), float64(held.bytes())/float64(q.policy.MaxBytes),
 		float64(q.ring.Len())/float64(q.ring.Cap()))

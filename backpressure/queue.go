@@ -58,6 +58,7 @@ const storeSpins = 100
 type Queue[T any] struct {
 	ring   *Ring[entry[T]]
 	weight func(T) Weight
+	budget *Budget // nil: none
 	wake   chan struct{}
 	idle   sync.Pool // *waiter[T] between two waits
 
@@ -77,6 +78,9 @@ type Queue[T any] struct {
 	// peak is the largest depth seen since settling began; settling says that a timer runs that will look whether the state has ended.
 	peak     float64
 	settling bool
+	// reserved is the queue's part of budget; starved says that it needed more since it was last drained, and got nothing.
+	reserved int64
+	starved  bool
 
 	state atomic.Uint32 // a State; written under mu
 }
@@ -98,6 +102,7 @@ func NewQueue[T any](opts Options, weight func(T) Weight) (*Queue[T], error) {
 	q := &Queue[T]{
 		ring:   NewRing[entry[T]](opts.Slots),
 		weight: weight,
+		budget: opts.Budget,
 		wake:   make(chan struct{}, 1),
 	}
 	policy, err := Policy{MaxRecords: opts.MaxRecords, MaxBytes: opts.MaxBytes}.Resolve()
@@ -169,9 +174,12 @@ func (q *Queue[T]) weigh(v T) (entry[T], bool) {
 	return entry[T]{v, pack(uint64(max(w.Records, 1)), uint64(max(w.Bytes, 0)))}, true
 }
 
-// offer is the way in that takes no lock.
+// offer is the way in that takes no lock but to reserve more of a Budget.
 func (q *Queue[T]) offer(e entry[T]) PushResult {
 	held, ok := q.gauge.claim(e.weight, waitingBit)
+	if !ok && q.tryGrow(e.weight) {
+		held, ok = q.gauge.claim(e.weight, waitingBit)
+	}
 	if !ok {
 		if q.ring.closed() {
 			return Closed
@@ -282,8 +290,13 @@ func (q *Queue[T]) admit() {
 
 // letIn queues e past the waiting flag. The caller holds mu, so q is not closed.
 func (q *Queue[T]) letIn(e entry[T]) bool {
-	if _, ok := q.gauge.claim(e.weight, 0); !ok {
-		return false
+	for {
+		if _, ok := q.gauge.claim(e.weight, 0); ok {
+			break
+		}
+		if !q.grow(e.weight) {
+			return false
+		}
 	}
 	if q.ring.Push(e) != Pushed {
 		q.gauge.release(e.weight)
@@ -304,6 +317,7 @@ func (q *Queue[T]) Take(dst []T, maxRecords int, maxBytes int64) []T {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.look()
+	q.starved = false
 	pressed, before := q.pressed(), len(dst)
 	var sum packed // at most what the gauge holds, so the fields stay in bounds
 	for next := q.oldest(); next != nil; next = q.ring.peek() {
@@ -323,6 +337,7 @@ func (q *Queue[T]) Take(dst []T, maxRecords int, maxBytes int64) []T {
 	if sum != 0 && q.gauge.release(sum) {
 		q.resume()
 	}
+	q.shrink()
 	q.look()
 	return dst
 }
@@ -377,6 +392,7 @@ func (q *Queue[T]) Close() {
 		w.done <- ErrClosed
 	}
 	q.gauge.clearWaiting()
+	q.shrink()
 	q.look()
 	q.mu.Unlock()
 	q.wakeDrainer()

@@ -25,7 +25,9 @@ type Config struct {
 	Pressure backpressure.Policy
 	// OnPressure is told how full the queue is when that changes, in order. It must be fast, and must not call the partition. It may be nil.
 	OnPressure func(from, to backpressure.State, depth backpressure.Weight)
-	Scheduler  *Scheduler
+	// Budget bounds what this partition's queue and others hold together. It may be nil.
+	Budget    *backpressure.Budget
+	Scheduler *Scheduler
 	// MarkAfter is how long a partition is idle before the log's manifest is told how far it is durable. Default 1 s.
 	MarkAfter time.Duration
 	// ReleaseAfter is how much longer it is idle before queue, buffers, file and goroutine are let go. Default 30 s.
@@ -287,7 +289,7 @@ func (p *Partition) startLane() (*lane, error) {
 	case ln != nil:
 		return ln, nil
 	}
-	q, err := backpressure.NewQueue(backpressure.Options{}, func(r *Request) backpressure.Weight {
+	q, err := backpressure.NewQueue(backpressure.Options{Budget: p.cfg.Budget}, func(r *Request) backpressure.Weight {
 		return backpressure.Weight{Records: r.records, Bytes: r.bytes}
 	})
 	if err == nil {
