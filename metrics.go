@@ -51,6 +51,7 @@ type TopicMetrics struct {
 	Published, Failed, Consumed int64
 	Accounting                  Accounting
 	Degraded                    int64 // records that were not enriched because of backpressure
+	Reduced                     int64 // records that were acknowledged before they were synced because of it
 	Backpressure                BackpressureState
 	Rate                        partition.Rate
 	PublishTime                 time.Duration
@@ -159,7 +160,7 @@ func (t *Topic) metrics(ctx context.Context, r metaReader, m *Metrics) (TopicMet
 	out.Sealed = len(tab.all) - len(tab.active)
 	out.Accounting = t.Accounting()
 	out.Published = out.Accounting.Stored
-	out.Degraded, out.Backpressure = t.degraded.Load(), t.Backpressure().State
+	out.Degraded, out.Reduced, out.Backpressure = t.degraded.Load(), t.reduced.Load(), t.Backpressure().State
 	for _, p := range tab.active {
 		pm := PartitionMetrics{ID: p.id, Bytes: p.log.Size()}
 		if p.live != nil {

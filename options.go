@@ -173,6 +173,10 @@ type TopicConfig struct {
 	RetentionBytes int64 `json:"retention_bytes"`
 	// Backpressure says what happens when publishers are faster than the disk: see [backpressure.Policy] and [backpressure.Strategy]. Default: publishers wait,
 	// in the order of arrival. MaxRecords is at most, and by default, Limits.MaxQueueDepth. It is each partition's, and can be changed at any time.
+	//
+	// Under DegradeQuality and Adaptive, Options.Enrich is left out while the topic is Critical or worse. With ReduceAck, and Durability Fsync, records are
+	// then acknowledged as soon as they are written while their partition is Shedding, and synced within 50 ms or with the next round: their Ack is
+	// AckWritten, a power cut in between loses them, and they are visible once they are synced, like all others. Flush waits for that.
 	Backpressure backpressure.Policy `json:"backpressure,omitzero"`
 	// AutoScale has partitions split when they have much to do and merge when they have little, as Scaling says; see [Topic.Split]. Default: they stay as
 	// they are.

@@ -229,6 +229,51 @@ func TestDegradeQualityLeavesEnrichOutFromCriticalOn(t *testing.T) {
 	}
 }
 
+func TestARecordSaysThatItsAcknowledgementWasReduced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+			switch op.Kind {
+			case vfs.OpDatasync:
+				time.Sleep(10 * time.Millisecond) // of the bubble
+			case vfs.OpWrite:
+				time.Sleep(time.Millisecond)
+			}
+			return vfs.Outcome{}
+		})
+		b := open(t, t.TempDir(), Options{fs: vfs.NewFault(vfs.OS, slow)})
+		topic := ensure(t, b, "t", TopicConfig{Backpressure: backpressure.Policy{Strategy: backpressure.DegradeQuality, MaxRecords: 10, ReduceAck: true}})
+		var reduced, durable atomic.Int64
+		var calls sync.WaitGroup
+		for range 32 {
+			calls.Go(func() {
+				for range 100 {
+					rec := &Record{Value: []byte{1}}
+					if err := topic.Publish(context.Background(), rec); err != nil {
+						t.Error(err)
+					}
+					switch rec.Ack {
+					case AckWritten:
+						reduced.Add(1)
+					case AckDurable:
+						durable.Add(1)
+					}
+				}
+			})
+		}
+		calls.Wait()
+		if err := topic.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		m := metrics(t, b).Topics[0]
+		if reduced.Load() < 1000 || m.Reduced != reduced.Load() || reduced.Load()+durable.Load() != 3200 {
+			t.Errorf("%d reduced, %d by the metrics, %d durable", reduced.Load(), m.Reduced, durable.Load())
+		}
+		if n := len(values(t, topic, ReadOptions{})); n != 3200 {
+			t.Errorf("%d records are visible", n)
+		}
+	})
+}
+
 func TestAdaptiveWaitsOutAMomentAndShedsWhatLasts(t *testing.T) {
 	jam(t, backpressure.Policy{Strategy: backpressure.Adaptive}, Options{}, func(j *jammed) {
 		j.publish(numbered("r", 12)...)

@@ -93,7 +93,7 @@ func (p *callPart) queue(ctx context.Context) {
 func (p *callPart) wait(ctx context.Context) error {
 	if p.req != nil {
 		if p.err = p.req.Wait(ctx); p.err == nil {
-			p.fill(p.req.Base())
+			p.fill(p.req)
 		}
 		p.req.Release()
 		p.req = nil
@@ -200,7 +200,7 @@ func complete(req *partition.Request) {
 	p := req.Source().(*callPart)
 	err := req.Err()
 	if err == nil {
-		p.fill(req.Base())
+		p.fill(req)
 	} else {
 		err = p.c.t.publishError(p.to.id, err)
 	}
@@ -455,8 +455,12 @@ func appendRecord(b *log.Builder, rec *Record, now int64) error {
 }
 
 // fill tells the records where they are stored.
-func (p *callPart) fill(base int64) {
-	ack := p.c.t.b.ack()
+func (p *callPart) fill(req *partition.Request) {
+	base, ack := req.Base(), p.c.t.b.ack()
+	if req.Reduced() {
+		ack = AckWritten
+		p.c.t.reduced.Add(int64(len(p.recs)))
+	}
 	for i, rec := range p.recs {
 		rec.Topic, rec.Partition, rec.Offset, rec.Ack = p.c.t.name, p.to.id, base+int64(i), ack
 	}

@@ -42,6 +42,7 @@ type Topic struct {
 	consumed   atomic.Int64                  // records delivered to members that have left
 	latency    latency                       // of Publish
 	degraded   atomic.Int64                  // records that were not enriched
+	reduced    atomic.Int64                  // records that were acknowledged before they were synced
 	worst      atomic.Uint32                 // BackpressureState; written by the broker's pressure
 	pools      *xsync.MapOf[*pool, struct{}] // those that have scalers of their own
 }

@@ -54,6 +54,9 @@ type Policy struct {
 	Smoothing time.Duration
 	// Settle is how long the depth must stay below a state for it to end, which it then does within as long again; default 100 ms, at least 1 ms and at most a minute.
 	Settle time.Duration
+	// ReduceAck allows the owner, under DegradeQuality and Adaptive and while the queue is Shedding, to acknowledge what is written
+	// and not synced yet; see braid.TopicConfig. A Queue does nothing with it. Default: never.
+	ReduceAck bool
 	// Late lets in also what would be too late: by default Put refuses an item at once
 	// whose context would end, by the depth and the measured drain rate, before the
 	// item could be taken.

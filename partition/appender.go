@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
+	"github.com/braid-go/braid/backpressure"
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/log"
 )
@@ -33,6 +35,8 @@ type appender struct {
 	room    int64 // made sure of for the round
 	refused error // why the batch was refused when the journal asked for it
 
+	unsynced time.Time // when the first round was written that is stored and not synced; zero: there is none
+
 	timer  *time.Timer
 	active bool // something was done since the timer was set
 	marked bool // the log has been marked since it was last active
@@ -58,6 +62,7 @@ func (p *Partition) append(ln *lane) {
 			continue
 		}
 		a.gather = 0
+		a.settle()
 		if q.Drained() {
 			p.release()
 			p.ended(ln)
@@ -151,10 +156,10 @@ func (a *appender) store() error {
 	for {
 		var err error
 		var other bool // the other way has to be taken
-		if a.p.cfg.Scheduler.shared(a.p, bytes) {
+		if reduced := a.reduces(); !reduced && a.p.cfg.Scheduler.shared(a.p, bytes) {
 			err, other = a.share(bytes)
 		} else {
-			err, other = a.direct()
+			err, other = a.direct(reduced)
 		}
 		if !other {
 			return err
@@ -164,7 +169,9 @@ func (a *appender) store() error {
 
 // direct writes and syncs the partition's own segment. Frames that are on their way through the journal must be in the segment
 // before, so it may have to be the other way.
-func (a *appender) direct() (err error, other bool) {
+//
+// A reduced round is not synced: a later one is, before reduceFor is over, or settle does it when nothing more is queued. Its records are visible then.
+func (a *appender) direct(reduced bool) (err error, other bool) {
 	p := a.p
 	p.ordering.Lock()
 	defer p.ordering.Unlock()
@@ -177,11 +184,51 @@ func (a *appender) direct() (err error, other bool) {
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	p.applyHeld()
-	err = p.cfg.Scheduler.commit(p, a.builder)
-	if err != nil && errors.Is(err, log.ErrFailed) {
+	if reduced {
+		err = p.log.Write(a.builder)
+	} else {
+		err = p.cfg.Scheduler.commit(p, a.builder)
+	}
+	switch {
+	case errors.Is(err, log.ErrFailed):
 		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	case err == nil && reduced:
+		for _, r := range a.batch {
+			r.reduced = true
+		}
+		if a.unsynced.IsZero() {
+			a.unsynced = p.cfg.Now()
+		}
+	case err == nil:
+		a.unsynced = time.Time{}
 	}
 	return err, false
+}
+
+// reduceFor is how long a stored round may stay unsynced.
+const reduceFor = 50 * time.Millisecond
+
+// reduces reports whether the round is stored when it is written: if the policy allows it, the queue is Shedding, and nobody waits for a sync. What travels
+// through the journal comes first.
+func (a *appender) reduces() bool {
+	p := a.p
+	if !p.reduce.Load() || p.cfg.Mode != log.ModeFsync || a.ln.queue.State() != backpressure.Shedding {
+		return false
+	}
+	if p.txns.Load() > 0 || !p.pending.none() || !a.unsynced.IsZero() && p.cfg.Now().Sub(a.unsynced) >= reduceFor {
+		return false
+	}
+	return !slices.ContainsFunc(a.batch, func(r *Request) bool { return r.records == 0 }) // a barrier: somebody flushes
+}
+
+// settle syncs what is stored and not synced, before the appender rests.
+func (a *appender) settle() {
+	if a.unsynced.IsZero() {
+		return
+	}
+	a.unsynced = time.Time{}
+	a.p.syncs.Add(1)
+	_ = a.p.log.Sync() // a failure stays in the log, and the next publish tells
 }
 
 // share makes the batch durable with others in the journal. Its publishers are told by Durable; the segment follows.
@@ -215,7 +262,7 @@ func (a *appender) share(bytes int64) (err error, other bool) {
 	}
 	// The journal is full, or has failed before it saw the batch: the partition goes its own way if it can.
 	if p.txns.Load() == 0 && !p.pending.traveling() {
-		return a.direct()
+		return a.direct(false)
 	}
 	a.take()
 	return journalError(err), false

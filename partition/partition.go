@@ -21,7 +21,8 @@ type Config struct {
 	SegmentBytes int64    // see log.Config
 	// Codec says how the next frame is compressed. Default: not.
 	Codec func() log.Codec
-	// Pressure is what the queue does under pressure; SetPressure changes it.
+	// Pressure is what the queue does under pressure; SetPressure changes it. With ReduceAck, under DegradeQuality and Adaptive, in log.ModeFsync and while
+	// the queue is Shedding, requests are stored when they are written, and synced, which makes them visible, within 50 ms or by the next round.
 	Pressure backpressure.Policy
 	// OnPressure is told how full the queue is when that changes, in order. It must be fast, and must not call the partition. It may be nil.
 	OnPressure func(from, to backpressure.State, depth backpressure.Weight)
@@ -78,6 +79,7 @@ type Partition struct {
 	closed bool
 	moving bool // sealed, or about to be
 	policy backpressure.Policy
+	reduce atomic.Bool // as policy says
 
 	callbacks callbacks
 	load      *Load
@@ -117,6 +119,7 @@ func Open(cfg Config, want *log.Birth, proof log.Proof) (*Partition, *log.Report
 // prepared returns a partition that has no log yet, and the log's configuration, which refers to it.
 func prepared(cfg Config) (*Partition, log.Config) {
 	p := &Partition{cfg: cfg.withDefaults(), policy: cfg.Pressure}
+	p.reduce.Store(reduces(cfg.Pressure))
 	c := p.cfg.log()
 	c.CatchUp = p.apply
 	return p, c
@@ -250,10 +253,16 @@ func (p *Partition) SetPressure(policy backpressure.Policy) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.policy = policy
+	p.reduce.Store(reduces(policy))
 	if ln := p.lane.Load(); ln != nil {
 		return ln.queue.SetPolicy(policy, p.owner())
 	}
 	return nil
+}
+
+// reduces reports whether rounds may be stored before they are synced.
+func reduces(policy backpressure.Policy) bool {
+	return policy.ReduceAck && (policy.Strategy == backpressure.DegradeQuality || policy.Strategy == backpressure.Adaptive)
 }
 
 // Pressure tells how full the queue is.

@@ -56,6 +56,7 @@ type Request struct {
 	part     *Partition
 
 	base, time int64
+	reduced    bool // stored, and not synced yet
 	err        error
 }
 
@@ -80,7 +81,7 @@ func (p *Partition) NewRequest(src Source, records int, bytes int64, done func(*
 	r.src, r.records, r.bytes, r.done = src, records, bytes, done
 	r.state.Store(stateQueued)
 	r.refs.Store(1)
-	r.base, r.time, r.err = 0, 0, nil
+	r.base, r.time, r.reduced, r.err = 0, 0, false, nil
 	return r
 }
 
@@ -105,6 +106,9 @@ func (r *Request) Base() int64 { return r.base }
 
 // Time returns the append time in nanoseconds since 1970. It is valid when the request is stored.
 func (r *Request) Time() int64 { return r.time }
+
+// Reduced reports whether a request that is stored has not been synced yet, although the mode says so: see Config.Pressure.
+func (r *Request) Reduced() bool { return r.reduced }
 
 // Err returns how a request with a callback ended, nil if it is stored.
 func (r *Request) Err() error { return r.err }

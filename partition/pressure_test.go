@@ -1,0 +1,184 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/braid-go/braid/backpressure"
+	"github.com/braid-go/braid/internal/vfs"
+	"github.com/braid-go/braid/log"
+)
+
+// Of the bubble's time.
+const (
+	writeTime = time.Millisecond
+	syncTime  = 10 * time.Millisecond
+)
+
+// slowDisk is a file system whose writes and syncs take their time.
+func slowDisk() vfs.FS {
+	return vfs.NewFault(vfs.NewMem(), vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+		switch op.Kind {
+		case vfs.OpWrite:
+			time.Sleep(writeTime)
+		case vfs.OpDatasync:
+			time.Sleep(syncTime)
+		}
+		return vfs.Outcome{}
+	}))
+}
+
+// acked is a record that was acknowledged.
+type acked struct {
+	at      time.Time
+	offset  int64
+	reduced bool
+}
+
+func TestAReducedAcknowledgementIsFollowedByASyncSoon(t *testing.T) {
+	for _, strategy := range []backpressure.Strategy{backpressure.DegradeQuality, backpressure.Adaptive} {
+		t.Run(strategy.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := testPartition(t, slowDisk(), log.ModeFsync)
+				policy := backpressure.Policy{Strategy: strategy, ReduceAck: true, MaxRecords: 10, Smoothing: time.Hour} // Adaptive does not come to refuse
+				if err := p.SetPressure(policy); err != nil {
+					t.Fatal(err)
+				}
+				type seen struct {
+					at  time.Time
+					end int64
+				}
+				var visible []seen
+				changes := make(chan struct{}, 1)
+				stop := p.Log().Notify(changes)
+				var watch sync.WaitGroup
+				watch.Go(func() {
+					for range changes {
+						visible = append(visible, seen{time.Now(), p.Log().VisibleEnd()})
+					}
+				})
+				acks := publishMany(t, p)
+				synctest.Wait()
+				time.Sleep(time.Second)
+				stop()
+				close(changes)
+				watch.Wait()
+				reduced, latest := 0, time.Duration(0)
+				for _, a := range acks {
+					if !a.reduced {
+						continue
+					}
+					reduced++
+					for _, v := range visible {
+						if v.end > a.offset {
+							latest = max(latest, v.at.Sub(a.at))
+							break
+						}
+					}
+				}
+				// The first of what is unsynced waits for reduceFor, the round that is under way then, and the next one with its sync.
+				if most := reduceFor + 2*writeTime + syncTime; latest > most || latest < reduceFor/2 {
+					t.Errorf("visible %v after the acknowledgement at the latest, want about %v", latest, most)
+				}
+				s := p.Stats()
+				if reduced < len(acks)/2 || s.Syncs > s.Rounds/10 {
+					t.Errorf("%d of %d acknowledgements were reduced, %d syncs in %d rounds", reduced, len(acks), s.Syncs, s.Rounds)
+				}
+				if end := p.Log().VisibleEnd(); end != int64(len(acks)) || p.Log().DurableEnd() != p.Log().AssignedEnd() {
+					t.Errorf("%d of %d records are visible when all is quiet", end, len(acks))
+				}
+			})
+		})
+	}
+}
+
+// publishMany has 32 publishers publish 6,400 records, and returns how they were acknowledged.
+func publishMany(t *testing.T, p *Partition) []acked {
+	t.Helper()
+	var mu sync.Mutex
+	var out []acked
+	var all sync.WaitGroup
+	for i := range 32 {
+		all.Go(func() {
+			for j := range 200 {
+				r := request(p, fmt.Sprint(i, " ", j))
+				if err := errors.Join(p.Enqueue(context.Background(), r), r.Wait(context.Background())); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				out = append(out, acked{time.Now(), r.Base(), r.Reduced()})
+				mu.Unlock()
+				r.Release()
+			}
+		})
+	}
+	all.Wait()
+	return out
+}
+
+func TestAnAcknowledgementIsReducedOnlyWhereThatIsAllowed(t *testing.T) {
+	for name, policy := range map[string]backpressure.Policy{
+		"not asked for":     {Strategy: backpressure.DegradeQuality},
+		"another strategy":  {Strategy: backpressure.BlockProducer, ReduceAck: true},
+		"never so crowded":  {Strategy: backpressure.DegradeQuality, ReduceAck: true, MaxRecords: 100},
+		"nothing to reduce": {Strategy: backpressure.Adaptive, MaxRecords: 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := testPartition(t, slowDisk(), log.ModeFsync)
+				if policy.MaxRecords == 0 {
+					policy.MaxRecords = 10
+				}
+				policy.Smoothing = time.Hour
+				if err := p.SetPressure(policy); err != nil {
+					t.Fatal(err)
+				}
+				for _, a := range publishMany(t, p) {
+					if a.reduced {
+						t.Fatalf("offset %d", a.offset)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestFlushWaitsForWhatWasAcknowledgedBeforeItsSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := testPartition(t, slowDisk(), log.ModeFsync)
+		if err := p.SetPressure(backpressure.Policy{Strategy: backpressure.DegradeQuality, ReduceAck: true, MaxRecords: 10}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		ends := make(chan int64, 1)
+		for range 32 {
+			all.Go(func() {
+				for ctx.Err() == nil {
+					r := request(p, "x")
+					if p.Enqueue(ctx, r) == nil && r.Wait(context.Background()) == nil && r.Reduced() && p.Log().VisibleEnd() <= r.Base() {
+						select {
+						case ends <- r.Base():
+						default:
+						}
+					}
+					r.Release()
+				}
+			})
+		}
+		base := <-ends
+		if err := p.Flush(ctx); err != nil {
+			t.Error(err)
+		}
+		if end := p.Log().VisibleEnd(); end <= base {
+			t.Errorf("flushed, and visible up to %d: %d was acknowledged before", end, base)
+		}
+		cancel()
+		all.Wait()
+	})
+}
