@@ -20,14 +20,15 @@ func (l *Log) sweep(m *manifest, r *found, report *Report) error {
 	if err != nil {
 		return err
 	}
+	first := l.segments[0] // retention leaves what is before it: also one of the same base, whose frames a recovery has written anew
 	var remove []string
 	for _, e := range entries {
 		name := e.Name()
-		base, _, isSegment := parseSegmentName(name)
+		base, unique, isSegment := parseSegmentName(name)
 		switch {
 		case listed[name] || name == manifestName:
 			continue
-		case isSegment && base >= l.segments[0].base:
+		case isSegment && (base > first.base || base == first.base && unique > first.unique):
 			ours, err := l.unused(name, r)
 			if err != nil {
 				return err
