@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/braid-go/braid/internal/hook"
+	"github.com/braid-go/braid/internal/vfs"
 )
 
 func init() {
@@ -12,4 +13,5 @@ func init() {
 		t := topic.(*Topic)
 		return errors.Join(t.retain(), t.dropDrained(context.Background()))
 	}
+	hook.FS = func(options any, fs vfs.FS) { options.(*Options).fs = fs }
 }

@@ -66,7 +66,7 @@ func newRun(t *testing.T, opts braid.Options, hurry bool) *run {
 		}
 	})
 	r := &run{t: t, opts: opts, Load: &workload.Load{
-		Seed: seed, Recorder: history.NewRecorder(), Failed: func(err error) { t.Error(err) },
+		Seed: seed, Recorder: history.NewRecorder(), Failed: func(err error) bool { t.Error(err); return false },
 	}}
 	if !opts.InMemory {
 		r.dir = t.TempDir()

@@ -15,6 +15,7 @@ import (
 	"github.com/braid-go/braid/fuzz/history"
 	"github.com/braid-go/braid/fuzz/workload"
 	"github.com/braid-go/braid/internal/hook"
+	"github.com/braid-go/braid/internal/vfs"
 	"github.com/braid-go/braid/partition"
 )
 
@@ -35,6 +36,7 @@ type orders struct {
 	IDs     uint64
 
 	CloseAfter time.Duration // 0: it runs until it is killed
+	Fault      fault         // that the disk has; zero: none
 }
 
 // Names and bounds of what the child works with.
@@ -56,23 +58,40 @@ func runChild(text string) int {
 		return 1
 	}
 	c := &child{orders: o, voice: &voice{w: os.Stdout}}
-	if err := c.run(); err != nil {
-		c.failed(err)
-		return 1
+	if o.Fault.Kind != "" {
+		c.disk = &failingDisk{fault: o.Fault, said: func() { c.note(note{What: noteFault}) }}
 	}
-	return 0
+	err := c.run()
+	switch {
+	case err == nil:
+		return 0
+	case c.failed(err):
+		return exitFault
+	}
+	return 1
 }
+
+// exitFault is the exit code of a child that had to give up because of its disk.
+const exitFault = 3
 
 // child is a process that does everything at once.
 type child struct {
 	orders
 	*voice
+	disk    *failingDisk // nil if it is sound
 	load    *workload.Load
 	passing *braid.Topic
 	work    sync.WaitGroup
 }
 
-func (c *child) failed(err error) { c.note(note{What: noteFailed, Error: err.Error()}) }
+// failed takes an error. It reports whether that is no wonder, with this disk.
+func (c *child) failed(err error) bool {
+	if c.disk.excuses(err) {
+		return true
+	}
+	c.note(note{What: noteFailed, Error: err.Error()})
+	return false
+}
 
 func (c *child) run() error {
 	rec := history.Resume(c.Seq, c.Clients, c.event)
@@ -81,7 +100,11 @@ func (c *child) run() error {
 	if c.Hurry {
 		c.load.Members.RebalanceTimeout = time.Millisecond
 	}
-	b, err := braid.Open(c.Dir, braid.Options{Durability: c.Durability, SyncInterval: 5 * time.Millisecond})
+	opts := braid.Options{Durability: c.Durability, SyncInterval: 5 * time.Millisecond}
+	if c.disk != nil {
+		hook.FS(&opts, vfs.NewFault(vfs.OS, c.disk))
+	}
+	b, err := braid.Open(c.Dir, opts)
 	if err != nil {
 		return err
 	}
@@ -180,8 +203,7 @@ func (c *child) repeat(ctx context.Context, rng *rand.Rand, step func(context.Co
 		if errors.Is(err, braid.ErrClosed) || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			return
 		}
-		if err != nil {
-			c.failed(err)
+		if err != nil && !c.failed(err) {
 			return
 		}
 		time.Sleep(time.Duration(rng.IntN(10_000)) * time.Microsecond)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +26,7 @@ type moment struct {
 	n       int           // which of them
 	after   time.Duration // how much later
 	closing bool          // it may close the broker and end before
+	fault   bool          // the disk fails
 }
 
 // randomMoment chooses when a child is killed. opening is how long one has taken to open, of late.
@@ -40,7 +42,9 @@ func randomMoment(rng *rand.Rand, opening time.Duration) moment {
 		notes := []string{noteRelaying, noteDeleting, noteDeleted, noteResetting, noteReset, noteMade}
 		return moment{note: notes[rng.IntN(len(notes))], n: 1 + rng.IntN(4), after: 3 * soon}
 	case r < 12:
-		return moment{note: noteClosing, n: 1, after: 5 * soon, closing: true}
+		return moment{note: noteClosing, n: 1, after: 5 * soon, closing: true, fault: rng.IntN(5) == 0}
+	case r < 15:
+		return moment{note: noteFault, n: 1, after: time.Duration(rng.IntN(100)) * soon / 10, fault: true}
 	}
 	return moment{after: time.Duration(1e5 * math.Pow(2000, rng.Float64()))} // 100 microseconds to 200 ms, all magnitudes alike
 }
@@ -75,6 +79,7 @@ const (
 	endedOpening
 	endedClosing
 	endedClosed
+	endedByFault
 )
 
 // live runs a child until it is killed, or has ended by itself. What it did that it may not is an error.
@@ -112,7 +117,7 @@ func (l *life) live(command func() *exec.Cmd) (ending, error) {
 		err = fmt.Errorf("after %v it has neither opened the broker nor died:\n%s", hanging, complaints.Bytes())
 	case heard != nil:
 		err = fmt.Errorf("listening to it: %w", heard)
-	case code != 0 && code != -1, complaints.Len() > 0:
+	case code != 0 && code != -1 && code != exitFault, complaints.Len() > 0:
 		err = fmt.Errorf("it ended by itself, with code %d:\n%s", code, complaints.Bytes())
 	}
 	for _, n := range l.notes {
@@ -127,6 +132,8 @@ func (l *life) ending(code int) ending {
 	switch {
 	case code == 0:
 		return endedClosed
+	case code == exitFault:
+		return endedByFault
 	case !l.opened:
 		return endedOpening
 	case len(l.notes) > 0 && l.notes[len(l.notes)-1].What == noteClosing:
@@ -171,3 +178,8 @@ func (l *life) killAfter(d time.Duration) {
 
 // kill kills it, if it lives.
 func (l *life) kill() { _ = l.process.Kill() }
+
+// failing reports whether the disk has begun to fail.
+func (l *life) failing() bool {
+	return slices.ContainsFunc(l.notes, func(n note) bool { return n.What == noteFault })
+}

@@ -9,6 +9,8 @@
 // would that goes on with it, and compares what is there with what was said: package history says what is looked for. The next child goes on in the same
 // directory. After a number of children the groups read to the end, everything is judged once more, and another directory is begun, with another seed.
 //
+// The disk under the partitions of some children fails: once, for a while, or for ever; what they are told of it has to be true, and they are killed a little later.
+//
 // A kill takes nothing away from what has been written, so that all of this holds in every durability; what a power cut leaves is another matter.
 //
 // A directory in which something is wrong is kept as it was found, with the history, and the command is printed that repeats the seed: it chooses the moments and

@@ -67,6 +67,9 @@ func (s *story) live() error {
 	if l.closing {
 		l.CloseAfter = time.Duration(1+s.rng.IntN(50)) * time.Millisecond
 	}
+	if l.moment.fault {
+		l.Fault = randomFault(s.rng)
+	}
 	end, err := l.live(s.command)
 	for _, e := range l.events {
 		s.past.event(e)
@@ -81,12 +84,19 @@ func (s *story) live() error {
 	if err == nil {
 		s.countEnd(end)
 	}
+	if l.failing() {
+		s.count("faults: "+l.Fault.Kind, 1)
+	}
 	return err
 }
 
 func (s *story) countEnd(end ending) {
-	if end == endedClosed {
+	switch end {
+	case endedClosed:
 		s.count("closed by the child", 1)
+		return
+	case endedByFault:
+		s.count("given up for a fault", 1)
 		return
 	}
 	s.count("kills", 1)
@@ -161,7 +171,7 @@ func (s *story) drain(ctx context.Context, b *braid.Broker) (*history.Report, er
 	rec := history.Resume(s.past.last(), s.past.clients, s.past.event)
 	rec.Reopened()
 	var failed error
-	load := &workload.Load{Seed: s.seed, Keys: s.orders.Keys, Recorder: rec, Broker: b, In: in, Out: out, Failed: func(err error) { failed = errors.Join(failed, err) }}
+	load := &workload.Load{Seed: s.seed, Keys: s.orders.Keys, Recorder: rec, Broker: b, In: in, Out: out, Failed: func(err error) bool { failed = errors.Join(failed, err); return false }}
 	load.StartIDs(s.past.ids)
 	if err := errors.Join(load.Drain(ctx, workload.Readers), load.Drain(ctx, workload.Workers), failed); err != nil {
 		return nil, err

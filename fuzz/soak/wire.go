@@ -38,6 +38,7 @@ const (
 	noteResetting = "resetting" // the positions of a group, to these
 	noteReset     = "reset"     // it has got them
 	noteNotReset  = "not reset" // and certainly has not
+	noteFault     = "fault"     // the one that it was to meet has begun
 	noteClosing   = "closing"
 	noteFailed    = "failed" // something that may not; the Error
 )

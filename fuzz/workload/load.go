@@ -27,8 +27,8 @@ type Load struct {
 	Keys int
 	// Members are the options of all members.
 	Members braid.SubscribeOptions
-	// Failed is told of what goes wrong with a member, on its goroutine.
-	Failed func(error)
+	// Failed is told of what goes wrong with a member, on its goroutine, and says whether it is to join again.
+	Failed func(error) bool
 	// Called, if not nil, is called after each call that publishes, on the goroutine that made it.
 	Called func()
 

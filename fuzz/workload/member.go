@@ -38,8 +38,7 @@ func (l *Load) Join(ctx context.Context, rng *rand.Rand, g history.Group, work W
 		if over(ctx, err) {
 			return
 		}
-		if err != nil {
-			l.Failed(fmt.Errorf("member of %s: %w", GroupNames[g], err))
+		if err != nil && !l.Failed(fmt.Errorf("member of %s: %w", GroupNames[g], err)) {
 			return
 		}
 	}
