@@ -25,6 +25,7 @@ type Broker struct {
 
 	pressure pressure
 	memory   *backpressure.Budget // of all queues
+	backlog  backlog
 
 	lock   *flock.Flock     // nil in memory and read-only
 	store  checkpoint.Store // nil read-only

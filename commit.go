@@ -191,6 +191,7 @@ func (s *Subscription) moved(want map[*subPartition]int64, rev checkpoint.Revisi
 	if finished {
 		s.reportSealed()
 	}
+	s.t.b.backlog.changed()
 }
 
 // commitError gives an error of a commit the meaning that it has for this subscription's positions, or nil if it is about something else.

@@ -164,20 +164,11 @@ func readTopic(ctx context.Context, r metaReader, e checkpoint.Entry) (storedTop
 	if t.layout, err = partition.DecodeLayout(b); err != nil {
 		return t, corruptMeta("layout of topic "+t.name, err)
 	}
-	for e, err := range r.Scan(ctx, group.TopicPrefix(t.meta.ID)) {
+	for at, err := range positions(ctx, r, t.meta.ID, t.name) {
 		if err != nil {
-			return t, storeError(err)
+			return t, err
 		}
-		_, name, id, err := group.ParseKey(e.Key)
-		if err != nil {
-			return t, corruptMeta("position in topic "+t.name, err)
-		}
-		var pos group.Position
-		if err := pos.UnmarshalBinary(e.Value); err != nil {
-			return t, corruptMeta(fmt.Sprintf("position of group %s in topic %s", name, t.name), err)
-		}
-		pid := PartitionID(id)
-		t.committed[pid] = max(t.committed[pid], pos.Offset)
+		t.committed[at.part] = max(t.committed[at.part], at.Offset)
 	}
 	prefix := makingPrefix(t.meta.ID)
 	for e, err := range r.Scan(ctx, prefix) {
@@ -230,4 +221,37 @@ func storeError(err error) error {
 		}
 	}
 	return err
+}
+
+// groupPosition is a group's position in a partition as the store has it.
+type groupPosition struct {
+	group.Position
+	of    string // the group
+	part  PartitionID
+	entry checkpoint.Entry
+}
+
+// positions goes over the positions of a topic's groups, group by group.
+func positions(ctx context.Context, r metaReader, topic uint64, name string) iter.Seq2[groupPosition, error] {
+	return func(yield func(groupPosition, error) bool) {
+		for e, err := range r.Scan(ctx, group.TopicPrefix(topic)) {
+			at := groupPosition{entry: e}
+			if err != nil {
+				yield(at, storeError(err))
+				return
+			}
+			_, of, part, err := group.ParseKey(e.Key)
+			if err == nil {
+				at.of, at.part = of, PartitionID(part)
+				err = at.Position.UnmarshalBinary(e.Value)
+			}
+			if err != nil {
+				yield(at, corruptMeta(fmt.Sprintf("the position of group %q in topic %s", of, name), err))
+				return
+			}
+			if !yield(at, nil) {
+				return
+			}
+		}
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/braid-go/braid/group"
 	"github.com/braid-go/braid/partition"
 )
 
@@ -182,23 +181,15 @@ func (t *Topic) groupMetrics(ctx context.Context, r metaReader, tab *table, m *M
 		parts[p.id] = p
 	}
 	members := t.members()
-	for e, err := range r.Scan(ctx, group.TopicPrefix(t.id)) { // the keys come in order
-		var at group.Position
+	for at, err := range positions(ctx, r, t.id, t.name) {
 		if err != nil {
-			return storeError(err)
-		}
-		_, name, id, err := group.ParseKey(e.Key)
-		if err == nil {
-			err = at.UnmarshalBinary(e.Value)
-		}
-		if err != nil {
-			return corruptMeta("a position in topic "+t.name, err)
+			return err
 		}
 		m.Positions++
-		if n := len(out.Groups); n == 0 || out.Groups[n-1].Name != name {
-			out.Groups = append(out.Groups, GroupMetrics{Name: name, Members: members[name]})
+		if n := len(out.Groups); n == 0 || out.Groups[n-1].Name != at.of {
+			out.Groups = append(out.Groups, GroupMetrics{Name: at.of, Members: members[at.of]})
 		}
-		p := parts[PartitionID(id)]
+		p := parts[at.part]
 		if p == nil {
 			continue // dropped since
 		}

@@ -59,6 +59,7 @@ func Open(dir string, opts Options) (*Broker, error) {
 		done: make(chan struct{}),
 	}
 	b.limits.Store(&opts.Limits)
+	b.backlog.look = make(chan struct{}, 1)
 	b.memory = backpressure.NewBudget(int64(opts.Limits.MaxMemoryBytes))
 	switch {
 	case opts.InMemory:
@@ -75,6 +76,7 @@ func Open(dir string, opts Options) (*Broker, error) {
 	}
 	if !opts.ReadOnly {
 		b.background.Go(b.runRetention)
+		b.background.Go(b.runBacklog)
 	} else {
 		b.background.Go(b.runFollow)
 	}

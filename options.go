@@ -178,6 +178,12 @@ type TopicConfig struct {
 	// then acknowledged as soon as they are written while their partition is Shedding, and synced within 50 ms or with the next round: their Ack is
 	// AckWritten, a power cut in between loses them, and they are visible once they are synced, like all others. Flush waits for that.
 	Backpressure backpressure.Policy `json:"backpressure,omitzero"`
+	// MaxBacklog, if it is not 0, has slow consumers slow publishers down: when so many records of a partition are stored that the slowest of the topic's groups has not committed, nothing
+	// more is taken from the partition's queue, and Backpressure says what happens to publishers: BlockProducer has them wait for their
+	// acknowledgement, ShedLoad refuses at once, DropOldest keeps the newest records in the queue. Without a group there is no backlog. A call's records are
+	// stored together, so that the bound may be passed by one call's, and transactions are not held back. A consumer that publishes to the
+	// topic it consumes may wait for itself. Default 0: groups are as far behind as they like, within retention.
+	MaxBacklog int64 `json:"max_backlog,omitempty"`
 	// AutoScale has partitions split when they have much to do and merge when they have little, as Scaling says; see [Topic.Split]. Default: they stay as
 	// they are.
 	AutoScale bool `json:"auto_scale,omitempty"`
@@ -258,6 +264,9 @@ func (c TopicConfig) resolve(l Limits) (TopicConfig, error) {
 	}
 	if c.RetentionBytes != Unlimited && c.RetentionBytes < 0 {
 		return c, &OptionError{Field: "TopicConfig.RetentionBytes", Value: c.RetentionBytes, Reason: "must be positive, or Unlimited (-1)"}
+	}
+	if c.MaxBacklog < 0 {
+		return c, &OptionError{Field: "TopicConfig.MaxBacklog", Value: c.MaxBacklog, Reason: "must be positive, or 0 for none"}
 	}
 	if _, err := c.pressure(l); err != nil {
 		return c, err

@@ -258,6 +258,7 @@ func (t *Topic) applyPressure() error {
 		if err := p.live.SetPressure(policy); err != nil {
 			return logError(t.name, p.id, err)
 		}
+		p.live.SetBacklog(t.Config().MaxBacklog)
 	}
 	return nil
 }

@@ -171,25 +171,17 @@ func (t *Topic) forgettable(ctx context.Context, tab *table) (map[PartitionID]pa
 	passed := map[string]map[PartitionID]checkpoint.Entry{} // by group
 	has := map[string]map[PartitionID]bool{}                // where each has a position
 	epochs := map[string]uint64{}
-	for e, err := range t.b.store.Scan(ctx, group.TopicPrefix(t.id)) {
+	for at, err := range positions(ctx, t.b.store, t.id, t.name) {
 		if err != nil {
-			return nil, nil, storeError(err)
+			return nil, nil, err
 		}
-		var pos group.Position
-		_, name, id, err := group.ParseKey(e.Key)
-		if err == nil {
-			err = pos.UnmarshalBinary(e.Value)
+		if passed[at.of] == nil {
+			passed[at.of], has[at.of] = map[PartitionID]checkpoint.Entry{}, map[PartitionID]bool{}
 		}
-		if err != nil {
-			return nil, nil, corruptMeta("a position in topic "+t.name, err)
-		}
-		if passed[name] == nil {
-			passed[name], has[name] = map[PartitionID]checkpoint.Entry{}, map[PartitionID]bool{}
-		}
-		has[name][PartitionID(id)] = true
-		epochs[name] = max(epochs[name], pos.Epoch)
-		if info, drained := gone[PartitionID(id)]; drained && pos.Offset >= info.End {
-			passed[name][info.ID] = e
+		has[at.of][at.part] = true
+		epochs[at.of] = max(epochs[at.of], at.Epoch)
+		if info, drained := gone[at.part]; drained && at.Offset >= info.End {
+			passed[at.of][info.ID] = at.entry
 		}
 	}
 	batch := &checkpoint.Batch{}

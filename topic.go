@@ -38,6 +38,7 @@ type Topic struct {
 
 	scaler     atomic.Pointer[scaler.Loop] // nil: partitions change only when they are told to
 	stopScaler context.CancelFunc
+	holding    atomic.Int32                  // partitions that hold publishers back because of MaxBacklog
 	failed     atomic.Int64                  // records whose publishing ended with an error
 	consumed   atomic.Int64                  // records delivered to members that have left
 	latency    latency                       // of Publish
@@ -185,6 +186,8 @@ func (t *Topic) partitionConfig(id PartitionID) partition.Config {
 		OnPressure: func(from, to backpressure.State, depth backpressure.Weight) {
 			t.b.pressure.changed(t, id, from, to, depth)
 		},
+		Backlog:   t.Config().MaxBacklog,
+		OnHeld:    t.held,
 		Budget:    t.b.memory,
 		Scheduler: t.b.sched,
 	}

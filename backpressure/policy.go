@@ -159,6 +159,7 @@ func (q *Queue[T]) SetPolicy(p Policy, owner Owner[T]) error {
 		}
 		w = next
 	}
+	q.bar()
 	q.look()
 	if p.Strategy == DropOldest {
 		q.makeRoom()
@@ -206,7 +207,7 @@ func (q *Queue[T]) setAlarm() {
 
 // depth is what is queued as a share of the limits.
 func (q *Queue[T]) depth() float64 {
-	if q.starved {
+	if q.starved || q.held {
 		return 1
 	}
 	held := q.gauge.held()
@@ -222,7 +223,7 @@ func (q *Queue[T]) look() {
 		q.average.note(time.Now(), depth, &q.policy)
 	}
 	from := q.State()
-	if q.ring.closed() && depth == 0 {
+	if q.ring.Drained() {
 		q.become(Normal)
 		return
 	}

@@ -81,6 +81,7 @@ type Queue[T any] struct {
 	// reserved is the queue's part of budget; starved says that it needed more since it was last drained, and got nothing.
 	reserved int64
 	starved  bool
+	held     bool // by Hold
 
 	state atomic.Uint32 // a State; written under mu
 }
@@ -264,10 +265,29 @@ func (q *Queue[T]) wait(ctx context.Context, e entry[T], patient bool) error {
 // resume lets waiters in if the queue has fallen far enough. The caller holds mu.
 func (q *Queue[T]) resume() {
 	if q.line.front == nil {
-		q.gauge.clearWaiting()
+		q.bar()
 	} else if !q.pressed() {
 		q.admit()
 	}
+}
+
+// bar has producers stop and look if some wait already, or if they are to be refused. The caller holds mu.
+func (q *Queue[T]) bar() {
+	if q.line.front != nil || q.held && (q.policy.Strategy == ShedLoad || q.policy.Strategy == Adaptive) {
+		q.gauge.setWaiting()
+	} else {
+		q.gauge.clearWaiting()
+	}
+}
+
+// Hold tells the queue that nothing will be taken until Hold(false): it is Shedding, whatever it holds, and refuses what it would refuse if it were full. Producers
+// that would wait if it were full go on putting until it is.
+func (q *Queue[T]) Hold(on bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.held = on
+	q.bar()
+	q.look()
 }
 
 // pressed reports whether the queue is at 70 % of a limit or above.
@@ -283,7 +303,7 @@ func (q *Queue[T]) admit() {
 		w.done <- nil
 	}
 	if q.line.front == nil {
-		q.gauge.clearWaiting()
+		q.bar()
 	}
 	q.wakeDrainer()
 }
@@ -397,6 +417,9 @@ func (q *Queue[T]) Close() {
 	q.mu.Unlock()
 	q.wakeDrainer()
 }
+
+// Closed reports whether Close has been called.
+func (q *Queue[T]) Closed() bool { return q.ring.closed() }
 
 // Drained reports whether the queue is closed and all of its items are taken, also
 // those whose producers were storing them when it was closed. Once true it stays

@@ -114,6 +114,9 @@ func (q *Queue[T]) dropOne() bool {
 // overload says that the queue is full. The caller holds mu.
 func (q *Queue[T]) overload() *OverloadError {
 	held := q.gauge.held()
+	if q.held {
+		return &OverloadError{Depth: held.weight(), RetryAfter: unknownRetry}
+	}
 	limits := q.Limits()
 	excess := amounts{
 		float64(held.records()) - resumePercent/100.0*float64(limits.MaxRecords),

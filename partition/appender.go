@@ -56,7 +56,7 @@ func (p *Partition) append(ln *lane) {
 	q := ln.queue
 	for {
 		a.wait()
-		if a.batch = q.Take(a.batch[:0], roundRecords, roundBytes); len(a.batch) > 0 {
+		if a.batch = q.Take(a.batch[:0], a.allowed(), roundBytes); len(a.batch) > 0 {
 			a.round()
 			clear(a.batch)
 			continue
@@ -330,7 +330,7 @@ func (a *appender) Prepare(_ uint64, dst []checkpoint.Frames) ([]checkpoint.Fram
 // drain the queue in its place.
 func (a *appender) join() {
 	d := a.ln.queue.Depth()
-	if d.Records > 0 && 2*d.Bytes+32*int64(d.Records) <= a.room-a.bound() {
+	if d.Records > 0 && a.p.backlog.Load() == 0 && 2*d.Bytes+32*int64(d.Records) <= a.room-a.bound() {
 		a.batch = a.ln.queue.Take(a.batch, d.Records, d.Bytes)
 	}
 }

@@ -26,6 +26,10 @@ type Config struct {
 	Pressure backpressure.Policy
 	// OnPressure is told how full the queue is when that changes, in order. It must be fast, and must not call the partition. It may be nil.
 	OnPressure func(from, to backpressure.State, depth backpressure.Weight)
+	// Backlog is the first SetBacklog's; 0: none.
+	Backlog int64
+	// OnHeld is told when the appender begins to hold back, and when it ends to. It must not call the partition. It may be nil.
+	OnHeld func(bool)
 	// Budget bounds what this partition's queue and others hold together. It may be nil.
 	Budget    *backpressure.Budget
 	Scheduler *Scheduler
@@ -81,6 +85,10 @@ type Partition struct {
 	policy backpressure.Policy
 	reduce atomic.Bool // as policy says
 
+	backlog atomic.Int64  // see SetBacklog
+	floor   atomic.Int64  // see SetFloor
+	nudged  chan struct{} // the appender that holds back is to look again
+
 	callbacks callbacks
 	load      *Load
 
@@ -118,7 +126,8 @@ func Open(cfg Config, want *log.Birth, proof log.Proof) (*Partition, *log.Report
 
 // prepared returns a partition that has no log yet, and the log's configuration, which refers to it.
 func prepared(cfg Config) (*Partition, log.Config) {
-	p := &Partition{cfg: cfg.withDefaults(), policy: cfg.Pressure}
+	p := &Partition{cfg: cfg.withDefaults(), policy: cfg.Pressure, nudged: make(chan struct{}, 1)}
+	p.backlog.Store(cfg.Backlog)
 	p.reduce.Store(reduces(cfg.Pressure))
 	c := p.cfg.log()
 	c.CatchUp = p.apply
@@ -314,11 +323,19 @@ func (p *Partition) startLane() (*lane, error) {
 	return ln, nil
 }
 
+// closeLane has a lane, if there is one, take nothing more.
+func (p *Partition) closeLane(ln *lane) {
+	if ln != nil {
+		ln.queue.Close()
+		p.nudge()
+	}
+}
+
 // letGo closes an idle lane. What was claimed in its queue before is still to be drained.
 func (p *Partition) letGo(ln *lane) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ln.queue.Close()
+	p.closeLane(ln)
 	p.lane.CompareAndSwap(ln, nil)
 }
 
@@ -396,9 +413,7 @@ func (p *Partition) Close(ctx context.Context) error {
 	p.closed = true
 	last := p.last
 	p.lane.Store(nil)
-	if last != nil {
-		last.queue.Close()
-	}
+	p.closeLane(last)
 	p.mu.Unlock()
 	if last != nil {
 		select {

@@ -25,9 +25,7 @@ func (p *Partition) Seal(ctx context.Context) (end int64, err error) {
 	p.moving = true
 	last := p.last
 	p.lane.Store(nil)
-	if last != nil {
-		last.queue.Close()
-	}
+	p.closeLane(last)
 	p.mu.Unlock()
 	if err := p.drained(ctx, last); err != nil {
 		p.setMoving(false)
