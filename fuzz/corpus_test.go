@@ -4,44 +4,17 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/braid-go/braid"
-	"github.com/braid-go/braid/fuzz/history"
+	"github.com/braid-go/braid/fuzz/wreck"
 	"github.com/braid-go/braid/internal/damage"
 	"github.com/braid-go/braid/internal/vfs"
 	"github.com/braid-go/braid/log"
 )
-
-// corpus is a data directory with one of everything: several segments and indexes, a torn tail that was set aside, a partition that was split, so that it is sealed,
-// transactions that went through the commit log, groups with positions, and the application's state.
-type corpus struct {
-	files  damage.Files
-	closed bool
-	acked  content
-	// before is what the store's part of it was before the last entry of the commit log, which after an unclean stop nothing proves.
-	before storeContent
-}
-
-// at is where a record is stored.
-type at struct {
-	topic     string
-	partition braid.PartitionID
-	offset    int64
-}
-
-// content is what a broker holds.
-type content struct {
-	records map[at]string
-	storeContent
-}
-
-// storeContent is what its store holds of groups and state, and the layouts.
-type storeContent string
 
 // scratch makes a directory in memory where the system has one, for tests that write thousands of files and do not ask what a disk makes of them.
 func scratch(t testing.TB) string {
@@ -54,8 +27,9 @@ func scratch(t testing.TB) string {
 	return dir
 }
 
-// corpora are a directory that was closed, and one that was left by a kill.
-func corpora(t testing.TB) []*corpus {
+// corpora are a data directory with one of everything that was closed, and one that was left by a kill: several segments and indexes, a torn tail that was set aside, a
+// partition that was split, so that it is sealed, transactions that went through the commit log, groups with positions, and the application's state.
+func corpora(t testing.TB) []*wreck.Sound {
 	t.Helper()
 	dir := filepath.Join(scratch(t), "data")
 	must := func(err error) {
@@ -81,9 +55,9 @@ func corpora(t testing.TB) []*corpus {
 	b, err = braid.Open(dir, braid.Options{})
 	must(err)
 	must(useGroups(t, b, "second"))
-	c := &corpus{acked: contentOf(t, b), closed: true}
+	c := &wreck.Sound{Content: contentOf(t, b), Closed: true}
 	must(b.Close())
-	c.files = readFiles(t, dir)
+	c.Files = readFiles(t, dir)
 
 	b, err = braid.Open(dir, braid.Options{})
 	must(err)
@@ -91,20 +65,20 @@ func corpora(t testing.TB) []*corpus {
 	must(err)
 	must(publishSome(t, in, 16, 4))
 	must(useGroups(t, b, "third"))
-	killed := &corpus{before: contentOf(t, b).storeContent}
+	killed := &wreck.Sound{Before: contentOf(t, b).Store}
 	tx := b.Begin()
 	out, err := b.Topic("out")
 	must(err)
 	must(errors.Join(tx.Publish(out, &braid.Record{Value: []byte("last")}), tx.Put("last", []byte("put")), tx.Commit(t.Context())))
-	killed.acked = contentOf(t, b)
-	killed.files = readFiles(t, dir)
+	killed.Content = contentOf(t, b)
+	killed.Files = readFiles(t, dir)
 	must(b.Close())
-	for name, content := range killed.files { // of the zeros that were made ahead a few are enough
+	for name, content := range killed.Files { // of the zeros that were made ahead a few are enough
 		if strings.Contains(name, "/") && !strings.HasSuffix(name, "MANIFEST") {
-			killed.files[name] = content[:min(len(content), len(bytes.TrimRight(content, "\x00"))+16)]
+			killed.Files[name] = content[:min(len(content), len(bytes.TrimRight(content, "\x00"))+16)]
 		}
 	}
-	return []*corpus{c, killed}
+	return []*wreck.Sound{c, killed}
 }
 
 // publishSome publishes records of a few keys, one by one.
@@ -185,105 +159,28 @@ func extend(t testing.TB, dir string) {
 	}
 }
 
-// readFiles reads all files of a directory, by their paths in it.
+func contentOf(t testing.TB, b *braid.Broker) wreck.Content {
+	t.Helper()
+	c, err := wreck.ReadSound(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func readFiles(t testing.TB, dir string) damage.Files {
 	t.Helper()
-	files := damage.Files{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		name, _ := filepath.Rel(dir, path)
-		files[filepath.ToSlash(name)], err = os.ReadFile(path)
-		return err
-	})
+	files, err := wreck.ReadFiles(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return files
 }
 
-// writeFiles makes a directory of files, and of their directories although a file in them is missing.
-func (c *corpus) writeFiles(t testing.TB, dir string, files damage.Files) {
+// writeFiles makes a directory of files.
+func writeFiles(t testing.TB, dir string, c *wreck.Sound, files damage.Files) {
 	t.Helper()
-	err := os.RemoveAll(dir)
-	for name := range c.files {
-		err = errors.Join(err, os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o700))
-	}
-	for name, content := range files {
-		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), content, 0o600))
-	}
-	if err != nil {
+	if err := c.WriteFiles(dir, files); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// contentOf reads all that a broker holds, of which nothing may be damaged.
-func contentOf(t testing.TB, b *braid.Broker) content {
-	t.Helper()
-	c, gaps, err := readContent(t, b)
-	if err != nil || len(gaps) > 0 {
-		t.Fatalf("%v, %v", gaps, err)
-	}
-	return c
-}
-
-// readContent reads all that a broker holds, and the gaps that it reports.
-func readContent(t testing.TB, b *braid.Broker) (content, []braid.Gap, error) {
-	c := content{records: map[at]string{}}
-	var gaps []braid.Gap
-	for _, topic := range b.Topics() {
-		for rec, err := range topic.Read(t.Context(), braid.ReadOptions{OnGap: func(g braid.Gap) bool { gaps = append(gaps, g); return len(gaps) < 1000 }}) {
-			if err != nil {
-				return c, gaps, err
-			}
-			c.records[at{rec.Topic, rec.Partition, rec.Offset}] = show(rec)
-		}
-	}
-	store, err := storeOf(t, b)
-	c.storeContent = store
-	return c, gaps, err
-}
-
-func show(rec *braid.Record) string {
-	parts := [][]byte{rec.Key, rec.Value}
-	for _, h := range rec.Headers {
-		parts = append(parts, []byte(h.Key), h.Value)
-	}
-	return fmt.Sprintf("%d %q %d", history.Digest(parts...), rec.Value, rec.Time.UnixNano())
-}
-
-// storeOf renders what the store holds: configurations, layouts, positions and state.
-func storeOf(t testing.TB, b *braid.Broker) (storeContent, error) {
-	var out strings.Builder
-	for _, topic := range b.Topics() {
-		fmt.Fprintf(&out, "topic %s: %+v\n", topic.Name(), topic.Config())
-		for _, p := range topic.Partitions() {
-			fmt.Fprintf(&out, "  partition %d of %v, sealed %v, continues %v\n", p.ID, p.KeyRange, p.Sealed, p.Parents)
-		}
-		groups, err := topic.Groups(t.Context())
-		if err != nil {
-			return "", err
-		}
-		for _, name := range groups {
-			g, err := topic.Group(name)
-			if err != nil {
-				return "", err
-			}
-			p, err := g.Export(t.Context())
-			if err != nil {
-				return "", err
-			}
-			fmt.Fprintf(&out, "  group %s: %v\n", name, p.Offsets)
-		}
-	}
-	state := map[string]string{}
-	for e, err := range b.Scan(t.Context(), "") {
-		if err != nil {
-			return "", err
-		}
-		state[e.Key] = string(e.Value)
-	}
-	fmt.Fprintf(&out, "state %q\n", state)
-	return storeContent(out.String()), nil
 }

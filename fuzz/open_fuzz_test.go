@@ -15,7 +15,7 @@ import (
 func FuzzOpen(f *testing.F) {
 	all := corpora(f)
 	for i := range all {
-		for file := range len(all[i].files) {
+		for file := range len(all[i].Files) {
 			kind := byte(file % (damage.EditReplace + 1))
 			f.Add(byte(i), damage.Bytes(damage.Edit{Kind: kind, File: byte(file), Pos: 40 * file, Len: 60, Arg: kind + 1}))
 		}
@@ -26,10 +26,10 @@ func FuzzOpen(f *testing.F) {
 	dir := filepath.Join(scratch(f), fmt.Sprint(os.Getpid()))
 	f.Fuzz(func(t *testing.T, which byte, script []byte) {
 		c := all[int(which)%len(all)]
-		files, done := c.files.Apply(damage.Parse(script))
-		d := c.damage(t, files, strings.Join(done, "; "), false)
-		c.writeFiles(t, dir, files)
-		d.readOnly(dir)
-		d.writable(dir)
+		files, done := c.Files.Apply(damage.Parse(script))
+		d := damaged(t, c, files, strings.Join(done, "; "), false)
+		writeFiles(t, dir, c, files)
+		d.ReadOnly(t.Context(), dir)
+		d.Writable(t.Context(), dir)
 	})
 }

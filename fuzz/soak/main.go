@@ -7,7 +7,10 @@
 // and deleted, a group without members is reset. It writes to a pipe what it is about to do, and what was acknowledged. It is killed with SIGKILL: a while after it
 // has opened the directory, while it opens or closes it, or right behind a step that it has told of. Then the parent opens the directory, read-only or, in a copy, as any process
 // would that goes on with it, and compares what is there with what was said: package history says what is looked for. The next child goes on in the same
-// directory. After a number of children the groups read to the end, everything is judged once more, and another directory is begun, with another seed.
+// directory. After a number of children the groups read to the end, everything is judged once more, and the directory is closed.
+//
+// Then it is damaged, for a part of the time: bits flipped, ranges cut, zeroed or overwritten, files gone or mixed up, and all of it at once. Each time it is opened, and package
+// wreck says what is looked for. In the end another directory is begun, with another seed.
 //
 // The disk under the partitions of some children fails: once, for a while, or for ever; what they are told of it has to be true, and they are killed a little later.
 //

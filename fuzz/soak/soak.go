@@ -35,7 +35,7 @@ type soak struct {
 }
 
 const (
-	livesOfADirectory = 16
+	livesOfADirectory = 16 // on average
 	showEvery         = 10 * time.Second
 	mostKept          = 10 // failures; then it ends
 )
@@ -69,7 +69,11 @@ func (s *soak) story(ctx context.Context) error {
 	defer os.RemoveAll(scratch)
 	st := newStory(s.next, scratch, s.command, s.tally.add)
 	s.next++
-	failure := st.tell(ctx, livesOfADirectory)
+	begun := time.Now()
+	failure := st.tell(ctx, 4+st.rng.IntN(2*livesOfADirectory-7))
+	if failure == nil {
+		failure = st.ruin(ctx, time.Now().Add(time.Since(begun)/4))
+	}
 	if failure == nil || ctx.Err() != nil {
 		return nil
 	}
@@ -115,7 +119,8 @@ func (t tally) line(failures int) string {
 }
 
 // rows are what the table has first, in this order.
-var rows = []string{"kills", "kills while opening", "kills while closing", "closed by the child", "looked at read-only", "recovered", "histories", "operations"}
+var rows = []string{"kills", "kills while opening", "kills while closing", "closed by the child", "given up for a fault", "looked at read-only", "recovered", "histories", "operations", "events",
+	"bits flipped", "torn cases", "files gone or mixed up", "damaged in several places", "damaged directories opened for writing"}
 
 // table prints everything.
 func (s *soak) table() {

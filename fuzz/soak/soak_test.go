@@ -14,9 +14,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/braid-go/braid"
 	"github.com/braid-go/braid/fuzz/history"
+	"github.com/braid-go/braid/fuzz/wreck"
 )
 
 var (
@@ -249,5 +251,33 @@ func TestAnInterruptEndsTheSoakWithItsTable(t *testing.T) {
 	var out strings.Builder
 	if err := run(ctx, nil, &out); err != nil || !strings.Contains(out.String(), "failures") {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
+func TestADirectoryThatDoesNotHoldWhatItDidIsKeptAsItIs(t *testing.T) {
+	killable(t)
+	scratch := t.TempDir()
+	counted := tally{}
+	st := newStory(rand.Uint64(), scratch, self, counted.add)
+	must(t, st.tell(t.Context(), 4))
+	must(t, st.ruin(t.Context(), time.Now().Add(300*time.Millisecond)))
+	if counted["bits flipped"]+counted["torn cases"]+counted["files gone or mixed up"]+counted["damaged in several places"] == 0 {
+		t.Errorf("%v", counted)
+	}
+	sound, err := wreck.ReadFiles(st.dir)
+	must(t, err)
+	r := &ruins{sound: &wreck.Sound{Files: sound, Closed: true}, dir: filepath.Join(scratch, "again")}
+	must(t, r.sound.WriteFiles(r.dir, sound))
+	if _, err := r.look(t.Context(), sound.With("FORMAT", nil), "FORMAT emptied", true); err != nil {
+		t.Error(err) // nothing can be read, so that nothing is wrong
+	}
+	for _, name := range sound.Names() {
+		if filepath.Ext(name) == ".seg" {
+			_, err := r.look(t.Context(), sound.With(name, nil), name+" emptied", false)
+			if err == nil { // what is read was never there, as far as it knows
+				t.Error("no error")
+			}
+			break
+		}
 	}
 }
