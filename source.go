@@ -168,11 +168,12 @@ func (f *feed) nudge() {
 // take decodes the next record of any partition; a nil source means that there is none now. An
 // error leaves the position of its partition alone, and the turn goes on to the next.
 func (f *feed) take(d *log.Record) (*source, error) {
-	for range f.sources {
+	for quiet := 0; quiet < len(f.sources); quiet++ { // so many, one after the other, have had nothing
 		if f.turn >= len(f.sources) {
 			f.turn = 0
 		}
 		s := f.sources[f.turn]
+		next := s.next
 		ok, err := f.takeFrom(s, d)
 		if !ok || s.used() {
 			f.turn++
@@ -185,6 +186,9 @@ func (f *feed) take(d *log.Record) (*source, error) {
 		}
 		if ok {
 			return s, nil
+		}
+		if s.next != next { // past a gap: what continues it may be ready now
+			quiet = -1
 		}
 	}
 	return nil, nil
