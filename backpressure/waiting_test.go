@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -324,6 +325,42 @@ func TestCancellingAgainstLettingInIsExact(t *testing.T) {
 		}
 		if q.Depth() != (Weight{}) || q.line.front != nil || q.gauge.word.Load() != 0 {
 			t.Errorf("at the end: gauge %#x, line %v", q.gauge.word.Load(), q.line.front)
+		}
+	})
+}
+
+func TestAmong64BlockedProducersNoneWaitsThreeTimesTheMedian(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const producers, each = 64, 50
+		q := newQueue(t, Options{MaxRecords: 32})
+		waits := make([][]time.Duration, producers)
+		var all sync.WaitGroup
+		for p := range producers {
+			all.Go(func() {
+				for n := range each {
+					begin := time.Now()
+					if err := q.Put(context.Background(), one(p, n)); err != nil {
+						t.Error(err)
+					}
+					waits[p] = append(waits[p], time.Since(begin))
+				}
+			})
+		}
+		go func() {
+			all.Wait()
+			q.Close()
+		}()
+		for !q.Drained() {
+			time.Sleep(time.Millisecond) // of the bubble
+			q.Take(nil, 16, 16)
+		}
+		var flat []time.Duration
+		for _, w := range waits {
+			flat = append(flat, w[1:len(w)-1]...) // the first finds room, and at the end fewer and fewer compete
+		}
+		slices.Sort(flat)
+		if median, longest := flat[len(flat)/2], flat[len(flat)-1]; median == 0 || longest > 3*median {
+			t.Errorf("the median producer waited %v, and the unluckiest %v", median, longest)
 		}
 	})
 }

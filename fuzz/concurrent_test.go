@@ -52,6 +52,9 @@ type run struct {
 	t    *testing.T
 	dir  string
 	opts braid.Options
+	in   braid.TopicConfig // of the topic that is read
+	// quiet is called, if it is not nil, when a phase is over and all is done.
+	quiet func()
 }
 
 // newRun begins a run and tells, if the test fails, how to repeat it.
@@ -65,7 +68,7 @@ func newRun(t *testing.T, opts braid.Options, hurry bool) *run {
 			t.Logf("again: go test ./fuzz -run '^%s$' -count 20 -seed %d", strings.ReplaceAll(t.Name(), "/", "$/^"), seed)
 		}
 	})
-	r := &run{t: t, opts: opts, Load: &workload.Load{
+	r := &run{t: t, opts: opts, in: braid.TopicConfig{Partitions: 4, Compression: braid.S2}, Load: &workload.Load{
 		Seed: seed, Recorder: history.NewRecorder(), Failed: func(err error) bool { t.Error(err); return false },
 	}}
 	if !opts.InMemory {
@@ -88,7 +91,7 @@ func (r *run) open() {
 	if r.Broker, err = braid.Open(r.dir, r.opts); err != nil {
 		r.t.Fatal(err)
 	}
-	if r.In, err = r.Broker.EnsureTopic(r.t.Context(), "in", braid.TopicConfig{Partitions: 4, Compression: braid.S2}); err != nil {
+	if r.In, err = r.Broker.EnsureTopic(r.t.Context(), "in", r.in); err != nil {
 		r.t.Fatal(err)
 	}
 	if r.Out, err = r.Broker.EnsureTopic(r.t.Context(), "out", braid.TopicConfig{Partitions: 2}); err != nil {
@@ -136,6 +139,9 @@ func (r *run) phase(calls int, cut bool) {
 	producers.Wait()
 	cancel()
 	members.Wait()
+	if r.quiet != nil && !cut {
+		r.quiet()
+	}
 	if cut {
 		r.open()
 		return
