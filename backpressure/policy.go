@@ -220,7 +220,11 @@ func (q *Queue[T]) look() {
 	depth := q.depth()
 	q.peak = max(q.peak, depth)
 	if q.policy.Strategy == Adaptive {
-		q.average.note(time.Now(), depth, &q.policy)
+		lasting := depth
+		if q.line.front != nil { // it has been full, and is for those who wait
+			lasting = 1
+		}
+		q.average.note(time.Now(), lasting, &q.policy)
 	}
 	from := q.State()
 	if q.ring.Drained() {

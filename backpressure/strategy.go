@@ -20,7 +20,8 @@ const (
 	DegradeQuality
 	// Adaptive waits while the queue is full for a moment, and refuses as ShedLoad does
 	// while it has been full for long: while the moving average of its depth is at
-	// Policy.Shedding, until that is 5 points below it.
+	// Policy.Shedding, until that is 5 points below it. While producers wait it counts as
+	// full, though the drainer is at work already.
 	Adaptive
 
 	strategies

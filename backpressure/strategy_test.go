@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -203,6 +205,41 @@ func TestAdaptiveBlocksBeforeItSheds(t *testing.T) {
 		wantState(t, "full again, after a second", third, "waiting")
 		q.Take(nil, 100, 1000)
 		synctest.Wait()
+	})
+}
+
+// The drainer takes an eighth at a time, and whoever waits is let in below 70 %: the queue is never full for long, and yet there is too much to do.
+func TestAdaptiveShedsWhenProducersWaitAllTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{MaxRecords: 64})
+		setPolicy(t, q, Policy{Strategy: Adaptive, MaxRecords: 64}, Owner[job]{})
+		begin := time.Now()
+		var shed atomic.Int64 // when it was the last time
+		var all sync.WaitGroup
+		for p := range 8 {
+			all.Go(func() {
+				for n := 0; ; n++ {
+					var over *OverloadError
+					switch err := q.Put(context.Background(), one(p, n)); {
+					case errors.Is(err, ErrClosed):
+						return
+					case errors.As(err, &over):
+						shed.Store(int64(time.Since(begin)))
+						time.Sleep(over.RetryAfter)
+					}
+				}
+			})
+		}
+		for range 1000 {
+			time.Sleep(10 * time.Millisecond)
+			q.Take(nil, 8, 8)
+		}
+		if last := time.Duration(shed.Load()); last < 9*time.Second {
+			t.Errorf("shed for the last time after %v of 10 s", last)
+		}
+		q.Close()
+		drain(q, 64)
+		all.Wait()
 	})
 }
 

@@ -21,7 +21,7 @@ func BenchmarkPublish(b *testing.B) {
 			for _, n := range []int{1, 1000} {
 				for _, publishers := range []int{1, 2, 4} {
 					b.Run(fmt.Sprintf("durability=%v/size=%d/batch=%d/publishers=%d", durability, size, n, publishers), func(b *testing.B) {
-						benchPublish(b, durability, size, n, publishers)
+						benchPublish(b, braid.TopicConfig{}, durability, size, n, publishers)
 					})
 				}
 				b.Run(fmt.Sprintf("durability=%v/size=%d/batch=%d/limit=write", durability, size, n), func(b *testing.B) {
@@ -32,8 +32,8 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-func benchPublish(b *testing.B, durability braid.Durability, size, n, publishers int) {
-	t := openTopic(b, braid.Options{Durability: durability}, braid.TopicConfig{})
+func benchPublish(b *testing.B, config braid.TopicConfig, durability braid.Durability, size, n, publishers int) {
+	t := openTopic(b, braid.Options{Durability: durability}, config)
 	ctx := context.Background()
 	batches := make([][]*braid.Record, publishers)
 	for i := range batches {
