@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/braid-go/braid/fuzz/power"
 	"github.com/braid-go/braid/internal/vfs"
 )
 
@@ -79,18 +80,18 @@ func (s *survived) start(at place) int64 {
 }
 
 // check opens what a power cut has left, compares it with what was acknowledged by then, publishes, and opens it again.
-func (g *grid) check(c *powerCut) {
+func (g *grid) check(c *power.Cut) {
 	g.t.Helper()
-	c.restore(g.t, g.dir)
+	g.restore(c)
 	fail := func(format string, args ...any) {
 		g.t.Helper()
-		g.t.Errorf("power cut %s: %s", c.what, fmt.Sprintf(format, args...))
+		g.t.Errorf("power cut %s: %s", c.What, fmt.Sprintf(format, args...))
 		if kept := os.Getenv("BRAID_KEEP"); kept != "" {
-			c.restore(g.t, kept)
+			_ = c.Restore(kept) // for whoever looks
 		}
 	}
-	mem := c.mem.CrashClone(vfs.CrashOptions{}) // some cuts share one
-	b, err := Open(g.dir, Options{fs: mem})
+	mem := c.Mem.CrashClone(vfs.CrashOptions{}) // some cuts share one
+	b, err := Open(g.Dir, Options{fs: mem})
 	if err != nil {
 		fail("open: %v", err)
 		return
@@ -101,7 +102,7 @@ func (g *grid) check(c *powerCut) {
 		b.Close()
 		return
 	}
-	g.work.judge(s, c.acked, fail)
+	g.work.judge(s, c.Acked, fail)
 	for _, topic := range b.Topics() {
 		for i := range 3 {
 			rec := &Record{Key: fmt.Appendf(nil, "key %d", i), Value: fmt.Appendf(nil, "after the cut, %s %d", topic.Name(), i)}
@@ -120,7 +121,7 @@ func (g *grid) check(c *powerCut) {
 		fail("close: %v", err)
 	}
 	// What was shown after the cut must not be taken back by another one.
-	b, err = Open(g.dir, Options{fs: mem.CrashClone(vfs.CrashOptions{})})
+	b, err = Open(g.Dir, Options{fs: mem.CrashClone(vfs.CrashOptions{})})
 	if err != nil {
 		fail("opened again: %v", err)
 		return

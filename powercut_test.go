@@ -6,16 +6,15 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
+	"github.com/braid-go/braid/fuzz/power"
 	"github.com/braid-go/braid/internal/vfs"
 )
 
@@ -24,198 +23,41 @@ var (
 	cutSeed = flag.Uint64("cutseed", 0, "seed of the power cuts; 0: one of its own")
 )
 
-// grid is the power supply of a broker whose partitions are in a file system that can be crashed, and whose store is in files. Before each operation that changes a
-// partition's files it notes what a power cut would leave.
-//
-// Of the partitions that is the synced state with any part of the rest. Of the store it is what its files hold, or, as long as that can be so, the same with
-// what has been appended since the last operation torn: nobody has been told of it, and nothing has been done that waits for it. What of the store was written and not synced otherwise is package checkpoint's
-// to survive, and tested there.
+// grid is the power supply of a broker that is kept busy.
 type grid struct {
+	*power.Grid
 	t    *testing.T
-	dir  string
-	mem  *vfs.Mem
+	rng  *rand.Rand
 	work *busy
-
-	mu    sync.Mutex // one operation at a time; guards what follows
-	rng   *rand.Rand
-	every int // of so many operations one is noted
-	ops   int
-	cuts  []*powerCut
-	last  map[string][]byte // the store at the last operation
-	told  int               // publishers and others that had been told of something then
-	dead  bool              // the process was killed: nothing happens any more
-}
-
-// powerCut is what is left.
-type powerCut struct {
-	mem   *vfs.Mem
-	files map[string][]byte // of the store, and FORMAT
-	acked int               // of what was acknowledged, so much was by then
-	what  string
-}
-
-// Inject implements vfs.Injector.
-func (g *grid) Inject(op vfs.Op) vfs.Outcome {
-	switch op.Kind {
-	case vfs.OpRead, vfs.OpSize, vfs.OpStat, vfs.OpOpen, vfs.OpOpenReadWrite, vfs.OpList, vfs.OpClose, vfs.OpReserve:
-		return vfs.Outcome{}
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.dead {
-		return vfs.Outcome{Err: syscall.EIO}
-	}
-	g.ops++
-	g.cut(fmt.Sprintf("before operation %d (%v of %s)", g.ops, op.Kind, filepath.Base(op.Name)))
-	return vfs.Outcome{}
-}
-
-// cut notes what a power cut at this instant may leave. The caller holds mu, so that the partitions stand still; the store may be at work, and is waited for.
-func (g *grid) cut(what string) {
-	acked := g.work.count()
-	noted := g.rng.IntN(g.every) == 0
-	files := g.readStore()
-	for {
-		strict := g.mem.CrashClone(vfs.CrashOptions{})
-		some := g.mem.CrashClone(vfs.RandomCrash(g.rng))
-		told := g.work.count() // of these the store has what was appended, now that it is read
-		again := g.readStore()
-		if !maps.EqualFunc(files, again, bytes.Equal) {
-			files = again
-			continue
-		}
-		if noted {
-			g.cuts = append(g.cuts, &powerCut{strict, files, acked, what + ", nothing unsynced kept"},
-				&powerCut{some, files, acked, what + ", some of what is unsynced kept"})
-			if torn, how := g.tear(files, acked); torn != nil {
-				g.cuts = append(g.cuts, &powerCut{strict, torn, acked, what + ", the commit log " + how}, &powerCut{some, torn, acked, what + ", some kept, the commit log " + how})
-			}
-		}
-		g.last, g.told = files, told
-		return
-	}
-}
-
-// kill ends the process, and returns what it leaves: all that it has written.
-func (g *grid) kill() *powerCut {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.dead = true
-	acked := g.work.count()
-	files := g.readStore()
-	for again := g.readStore(); !maps.EqualFunc(files, again, bytes.Equal); again = g.readStore() {
-		files = again // the store is still at work
-	}
-	return &powerCut{g.mem, files, acked, "a kill"}
-}
-
-// tear tears what was appended to the store since the last operation, if nobody can know yet that it is durable.
-func (g *grid) tear(files map[string][]byte, acked int) (map[string][]byte, string) {
-	if acked != g.told || len(files) != len(g.last) {
-		return nil, ""
-	}
-	grown := ""
-	for name, b := range files {
-		was, there := g.last[name]
-		switch {
-		case !there || grown != "" && !bytes.Equal(b, was):
-			return nil, ""
-		case bytes.Equal(b, was):
-		case len(b) > len(was) && bytes.HasPrefix(b, was) && strings.HasPrefix(name, storeName+"/0"):
-			grown = name
-		default:
-			return nil, ""
-		}
-	}
-	if grown == "" {
-		return nil, ""
-	}
-	b := bytes.Clone(files[grown])
-	begin := len(g.last[grown]) + zeroTail // what was there may have ended with zeros
-	if begin >= len(b) {
-		return nil, ""
-	}
-	from := begin + g.rng.IntN(len(b)-begin)
-	how := fmt.Sprintf("torn at byte %d of %d", from, len(b))
-	switch g.rng.IntN(3) {
-	case 0:
-		b = b[:from]
-	case 1:
-		clear(b[from:])
-	default:
-		for i := from; i < len(b); i++ {
-			b[i] = byte(g.rng.Uint32())
-		}
-	}
-	torn := maps.Clone(files)
-	torn[grown] = b
-	return torn, how
-}
-
-// zeroTail is more than the zeros with which an entry of the store ends in this test.
-const zeroTail = 16
-
-// readStore reads the files of the store, without the zeros made ahead, FORMAT and the lock.
-func (g *grid) readStore() map[string][]byte {
-	files := map[string][]byte{}
-	_ = filepath.WalkDir(g.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil // it went while we looked; then it looks different the next time
-		}
-		b, err := os.ReadFile(path)
-		if err == nil {
-			name, _ := filepath.Rel(g.dir, path)
-			files[filepath.ToSlash(name)] = bytes.TrimRight(b, "\x00")
-		}
-		return nil
-	})
-	return files
-}
-
-// restore makes the directory as a power cut has left it, for the file system it has left.
-func (c *powerCut) restore(t *testing.T, dir string) {
-	t.Helper()
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	for name, b := range c.files {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasPrefix(name, storeName+"/0") {
-			b = append(b[:len(b):len(b)], make([]byte, zeroTail)...)
-		}
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// openPowered opens a broker on a grid.
-func openPowered(t *testing.T, g *grid) (*Broker, error) {
-	return Open(g.dir, Options{fs: vfs.NewFault(g.mem, g)})
 }
 
 // newGrid makes a grid of an empty directory.
 func newGrid(t *testing.T, dir string, every int, rng *rand.Rand) *grid {
 	t.Helper()
-	mem := vfs.NewMem()
-	made := "."
-	for _, part := range strings.Split(strings.Trim(filepath.ToSlash(dir), "/"), "/") {
-		next := filepath.Join(made, part)
-		if err := mem.Mkdir(next); err != nil {
-			t.Fatal(err)
-		}
-		if err := mem.SyncDir(made); err != nil {
-			t.Fatal(err)
-		}
-		made = next
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	g := &grid{t: t, rng: rng, work: &busy{}}
+	var err error
+	if g.Grid, err = power.New(dir, every, rng, g.work.count); err != nil {
 		t.Fatal(err)
 	}
-	return &grid{t: t, dir: dir, mem: mem, rng: rng, every: every, work: &busy{}}
+	return g
+}
+
+// on makes a grid of the same directory, on what was left in memory.
+func (g *grid) on(mem *vfs.Mem, rng *rand.Rand, work *busy) *grid {
+	return &grid{Grid: power.On(mem, g.Dir, 1, rng, work.count), t: g.t, rng: rng, work: work}
+}
+
+// openPowered opens a broker on a grid.
+func openPowered(g *grid) (*Broker, error) {
+	return Open(g.Dir, Options{fs: g.FS()})
+}
+
+// restore makes the directory as a power cut has left it.
+func (g *grid) restore(c *power.Cut) {
+	g.t.Helper()
+	if err := c.Restore(g.Dir); err != nil {
+		g.t.Fatal(err)
+	}
 }
 
 // busy is what is done to a broker, and what was acknowledged of it.
@@ -390,7 +232,7 @@ func TestPowerCutsOfAWholeBroker(t *testing.T) {
 		every, again = 1, 40
 	}
 	g := newGrid(t, dir, every, rand.New(rand.NewPCG(seed, 1)))
-	b, err := openPowered(t, g)
+	b, err := openPowered(g)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,17 +241,17 @@ func TestPowerCutsOfAWholeBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	recovering, torn := 0, 0
-	for i, c := range g.cuts {
-		if strings.Contains(c.what, "torn") {
+	for i, c := range g.Cuts() {
+		if c.Torn {
 			torn++
 		}
-		if again > 0 && (len(g.cuts)-i)%max(1, len(g.cuts)/again) == 0 {
+		if again > 0 && (len(g.Cuts())-i)%max(1, len(g.Cuts())/again) == 0 {
 			recovering += g.cutDuringRecovery(c, rand.New(rand.NewPCG(seed, uint64(2+i))))
 		}
 		g.check(c)
 	}
 	t.Logf("power cuts: %d, %d of them during recovery, %d with a torn commit log, at one in %d of %d operations",
-		len(g.cuts)+recovering, recovering, torn, every, g.ops)
+		len(g.Cuts())+recovering, recovering, torn, every, g.Ops())
 }
 
 // A process is killed, which leaves in the page cache what was never synced; the broker is opened again and shows it; then the power fails. What was shown stays.
@@ -427,27 +269,25 @@ func TestPowerFailsAfterAKill(t *testing.T) {
 	for round := range uint64(rounds) {
 		dir := filepath.Join(inMemory(t), "data")
 		g := newGrid(t, dir, 1<<30, rand.New(rand.NewPCG(seed, round)))
-		b, err := openPowered(t, g)
+		b, err := openPowered(g)
 		if err != nil {
 			t.Fatal(err)
 		}
 		g.work.run(t, b)
-		killed := g.kill()
+		killed := g.Kill()
 		_ = b.Close() // it is dead
-		killed.restore(t, dir)
-		after := &grid{t: t, dir: dir, mem: g.mem, rng: g.rng, every: 1, work: g.work}
-		if b, err = openPowered(t, after); err != nil {
+		g.restore(killed)
+		after := g.on(g.Mem, g.rng, g.work)
+		if b, err = openPowered(after); err != nil {
 			t.Fatal(err)
 		}
-		after.mu.Lock()
-		after.cut("after a kill and opening again")
-		after.mu.Unlock()
+		after.Note("after a kill and opening again")
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
-		for i, c := range after.cuts {
-			if i%5 == 0 || *long || strings.Contains(c.what, "after a kill") {
-				c.acked = killed.acked
+		for i, c := range after.Cuts() {
+			if i%5 == 0 || *long || strings.Contains(c.What, "after a kill") {
+				c.Acked = killed.Acked
 				after.check(c)
 				cuts++
 			}
@@ -468,23 +308,23 @@ func inMemory(t *testing.T) string {
 }
 
 // cutDuringRecovery opens what a power cut has left, and has the power cut again while it is opened.
-func (g *grid) cutDuringRecovery(c *powerCut, rng *rand.Rand) int {
+func (g *grid) cutDuringRecovery(c *power.Cut, rng *rand.Rand) int {
 	g.t.Helper()
-	second := &grid{t: g.t, dir: g.dir, mem: c.mem.CrashClone(vfs.CrashOptions{}), rng: rng, every: 1, work: &busy{acked: g.work.acked[:c.acked]}}
-	c.restore(g.t, g.dir)
-	second.last = second.readStore()
-	b, err := openPowered(g.t, second)
+	second := g.on(c.Mem.CrashClone(vfs.CrashOptions{}), rng, &busy{acked: g.work.acked[:c.Acked]})
+	g.restore(c)
+	second.Look()
+	b, err := openPowered(second)
 	if err != nil {
-		g.t.Errorf("%s: %v", c.what, err)
+		g.t.Errorf("%s: %v", c.What, err)
 		return 0
 	}
 	if err := b.Close(); err != nil {
 		g.t.Error(err)
 	}
 	checked := 0
-	for i, again := range second.cuts {
+	for i, again := range second.Cuts() {
 		if i%9 == 0 || *long {
-			again.what = c.what + "; then " + again.what
+			again.What = c.What + "; then " + again.What
 			second.check(again)
 			checked++
 		}
