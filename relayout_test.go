@@ -330,55 +330,6 @@ func (probe) AppendTo(b *log.Builder, _ int, now int64) error {
 	return b.Append(now, nil, []byte("in front of the seal"), nil)
 }
 
-// Whichever operation of a split fails, the layout is the old one or the new one, and everything stays readable, now and after reopening.
-func TestASplitThatFailsAnywhereLeavesALayout(t *testing.T) {
-	for k := int64(1); ; k++ {
-		dir := t.TempDir()
-		b, faults := openFaulty(t, dir)
-		topic := ensure(t, b, "t", TopicConfig{})
-		publish(t, topic, "a", "b")
-		settled(t, b)
-		trigger := vfs.FailAt(k, syscall.EIO, nil)
-		faults.set(trigger)
-		_, err := topic.Split(t.Context(), 1)
-		faults.off()
-		if trigger.Count() < k {
-			if err != nil || k < 5 {
-				t.Fatalf("%d operations, %v", trigger.Count(), err)
-			}
-			t.Logf("%d operations", k-1)
-			return
-		}
-		want := []string{"a", "b"}
-		switch perr := topic.Publish(t.Context(), &Record{Value: []byte("c")}); {
-		case perr == nil:
-			want = append(want, "c")
-		case !errors.Is(perr, ErrPartitionFailed):
-			t.Errorf("operation %d: split: %v, publish: %v", k, err, perr)
-		}
-		if diff := cmp.Diff(want, values(t, topic, ReadOptions{})); diff != "" {
-			t.Errorf("operation %d: %s", k, diff)
-		}
-		if err := b.Close(); err != nil {
-			t.Logf("operation %d: close: %v", k, err)
-		}
-		b = open(t, dir, Options{})
-		if topic, err = b.Topic("t"); err != nil {
-			t.Fatal(err)
-		}
-		if n := len(topic.table.Load().active); n != 1 && n != 2 {
-			t.Errorf("operation %d: %d active partitions", k, n)
-		}
-		publish(t, topic, "d")
-		if diff := cmp.Diff(append(want, "d"), values(t, topic, ReadOptions{})); diff != "" {
-			t.Errorf("operation %d, reopened: %s", k, diff)
-		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // Producers of all kinds, splits, merges, members that come and go: every record is counted once, and those of a key in their order.
 func TestEverythingAtOnceOverSplitsAndMerges(t *testing.T) {
 	const producers, keys, perKey = 4, 8, 60
