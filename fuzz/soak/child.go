@@ -37,6 +37,8 @@ type orders struct {
 
 	CloseAfter time.Duration // 0: it runs until it is killed
 	Fault      fault         // that the disk has; zero: none
+	Outages    int           // not 0: it is another program, see runOutages
+	Keep       string        // where that keeps what goes wrong
 }
 
 // Names and bounds of what the child works with.
@@ -57,9 +59,14 @@ func runChild(text string) int {
 		fmt.Fprintln(os.Stderr, "orders:", err)
 		return 1
 	}
-	c := &child{orders: o, voice: &voice{w: os.Stdout}}
+	v := &voice{w: os.Stdout}
+	c := &child{orders: o, event: v.event, tell: v.note}
+	if o.Outages > 0 {
+		return runOutages(o, v)
+	}
 	if o.Fault.Kind != "" {
-		c.disk = &failingDisk{fault: o.Fault, said: func() { c.note(note{What: noteFault}) }}
+		disk := &failingDisk{fault: o.Fault, said: func() { c.tell(note{What: noteFault}) }}
+		c.fs, c.excuses = vfs.NewFault(vfs.OS, disk), disk.excuses
 	}
 	err := c.run()
 	switch {
@@ -77,8 +84,10 @@ const exitFault = 3
 // child is a process that does everything at once.
 type child struct {
 	orders
-	*voice
-	disk    *failingDisk // nil if it is sound
+	event   func(history.Event) // is told what goes into the history
+	tell    func(note)          // and what does not
+	fs      vfs.FS              // of the partitions; nil: the system's
+	excuses func(error) bool    // says what is no wonder with that; nil: nothing is
 	load    *workload.Load
 	passing *braid.Topic
 	work    sync.WaitGroup
@@ -86,14 +95,15 @@ type child struct {
 
 // failed takes an error. It reports whether that is no wonder, with this disk.
 func (c *child) failed(err error) bool {
-	if c.disk.excuses(err) {
+	if c.excuses != nil && c.excuses(err) {
 		return true
 	}
-	c.note(note{What: noteFailed, Error: err.Error()})
+	c.tell(note{What: noteFailed, Error: err.Error()})
 	return false
 }
 
-func (c *child) run() error {
+// open opens the directory and makes what is missing.
+func (c *child) open() error {
 	rec := history.Resume(c.Seq, c.Clients, c.event)
 	c.load = &workload.Load{Seed: c.Seed, Keys: c.Keys, Recorder: rec, Failed: c.failed, Called: pause}
 	c.load.StartIDs(c.IDs)
@@ -101,8 +111,8 @@ func (c *child) run() error {
 		c.load.Members.RebalanceTimeout = time.Millisecond
 	}
 	opts := braid.Options{Durability: c.Durability, SyncInterval: 5 * time.Millisecond}
-	if c.disk != nil {
-		hook.FS(&opts, vfs.NewFault(vfs.OS, c.disk))
+	if c.fs != nil {
+		hook.FS(&opts, c.fs)
 	}
 	b, err := braid.Open(c.Dir, opts)
 	if err != nil {
@@ -110,7 +120,11 @@ func (c *child) run() error {
 	}
 	c.load.Broker = b
 	rec.Reopened()
-	if err := errors.Join(undamaged(b), c.ensureTopics()); err != nil {
+	return errors.Join(undamaged(b), c.ensureTopics())
+}
+
+func (c *child) run() error {
+	if err := c.open(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -120,12 +134,12 @@ func (c *child) run() error {
 		select {}
 	}
 	<-time.After(c.CloseAfter)
-	c.note(note{What: noteClosing})
+	c.tell(note{What: noteClosing})
 	if c.Seed%2 == 0 { // let those who work come to an end
 		cancel()
 		c.work.Wait()
 	}
-	if err := b.Close(); err != nil {
+	if err := c.load.Broker.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
 	cancel()
@@ -155,7 +169,7 @@ func (c *child) ensureTopics() error {
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return err
 	}
-	c.note(note{What: noteMade, Topic: topicPassing, Partitions: partitionsOf(c.passing)})
+	c.tell(note{What: noteMade, Topic: topicPassing, Partitions: partitionsOf(c.passing)})
 	return nil
 }
 
@@ -221,7 +235,7 @@ func (c *child) pass(ctx context.Context, rng *rand.Rand) error {
 		if err := c.relay(ctx, rng, c.passing); err != nil {
 			return err
 		}
-		c.note(note{What: noteMade, Topic: topicPassing, Partitions: partitionsOf(c.passing)})
+		c.tell(note{What: noteMade, Topic: topicPassing, Partitions: partitionsOf(c.passing)})
 	}
 	return hook.Retain(c.passing)
 }
@@ -240,7 +254,7 @@ func (c *child) relay(ctx context.Context, rng *rand.Rand, t *braid.Topic) error
 		return 1
 	})
 	i := rng.IntN(len(active))
-	c.note(note{What: noteRelaying, Topic: t.Name()})
+	c.tell(note{What: noteRelaying, Topic: t.Name()})
 	var err error
 	if i > 0 && (rng.IntN(2) == 0 || len(active) >= mostActive) {
 		_, err = t.Merge(ctx, active[i-1].ID, active[i].ID)
@@ -261,7 +275,7 @@ func (c *child) briefly(ctx context.Context, rng *rand.Rand) error {
 		return err
 	}
 	of := partitionsOf(t)
-	c.note(note{What: noteMade, Topic: name, Partitions: of})
+	c.tell(note{What: noteMade, Topic: name, Partitions: of})
 	var others sync.WaitGroup
 	defer others.Wait()
 	for range 2 {
@@ -275,11 +289,11 @@ func (c *child) briefly(ctx context.Context, rng *rand.Rand) error {
 	if rng.IntN(3) == 0 {
 		return nil // it stays until it is met again
 	}
-	c.note(note{What: noteDeleting, Topic: name, Partitions: of})
+	c.tell(note{What: noteDeleting, Topic: name, Partitions: of})
 	if err := c.load.Broker.DeleteTopic(ctx, name); err != nil {
 		return err
 	}
-	c.note(note{What: noteDeleted, Topic: name, Partitions: of})
+	c.tell(note{What: noteDeleted, Topic: name, Partitions: of})
 	return nil
 }
 
@@ -308,12 +322,12 @@ func (c *child) reset(ctx context.Context, rng *rand.Rand) error {
 	for _, m := range plan.Moves() {
 		offsets[uint64(m.Partition)] = m.To
 	}
-	c.note(note{What: noteResetting, Offsets: offsets})
+	c.tell(note{What: noteResetting, Offsets: offsets})
 	switch err := plan.Apply(ctx); {
 	case err == nil:
-		c.note(note{What: noteReset})
+		c.tell(note{What: noteReset})
 	case errors.Is(err, braid.ErrConflict): // a partition was split meanwhile
-		c.note(note{What: noteNotReset})
+		c.tell(note{What: noteNotReset})
 	default:
 		return err
 	}

@@ -83,9 +83,9 @@ func (d *failingDisk) Inject(op vfs.Op) vfs.Outcome {
 	return out
 }
 
-// excuses reports whether an error is what the fault gives the right to, and it has begun. A nil disk has none.
+// excuses reports whether an error is what the fault gives the right to, and it has begun.
 func (d *failingDisk) excuses(err error) bool {
-	if d == nil || !d.begun.Load() {
+	if !d.begun.Load() {
 		return false
 	}
 	for _, typed := range []error{braid.ErrPartitionFailed, braid.ErrOutcomeUnknown, braid.ErrStoreFailed, braid.ErrNoSpace, syscall.EIO, syscall.ENOSPC} {

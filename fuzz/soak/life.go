@@ -52,7 +52,7 @@ func randomMoment(rng *rand.Rand, opening time.Duration) moment {
 // Bounds of a child's life.
 const (
 	longest = 400 * time.Millisecond // it is killed then if what its moment is counted from does not happen
-	hanging = time.Minute            // when it is taken to hang
+	hanging = 2 * time.Minute        // when it is taken to hang
 )
 
 // life is one child, from its start to its end.
@@ -114,7 +114,7 @@ func (l *life) live(command func() *exec.Cmd) (ending, error) {
 	code := cmd.ProcessState.ExitCode()
 	switch {
 	case l.hung.Load():
-		err = fmt.Errorf("after %v it has neither opened the broker nor died:\n%s", hanging, complaints.Bytes())
+		err = fmt.Errorf("after %v it has neither died nor ended:\n%s", hanging, complaints.Bytes())
 	case heard != nil:
 		err = fmt.Errorf("listening to it: %w", heard)
 	case code != 0 && code != -1 && code != exitFault, complaints.Len() > 0:

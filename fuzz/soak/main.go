@@ -10,11 +10,14 @@
 // directory. After a number of children the groups read to the end, everything is judged once more, and the directory is closed.
 //
 // Then it is damaged, for a part of the time: bits flipped, ranges cut, zeroed or overwritten, files gone or mixed up, and all of it at once. Each time it is opened, and package
-// wreck says what is looked for. In the end another directory is begun, with another seed.
+// wreck says what is looked for.
+//
+// And another child does the same in a directory whose partitions are in memory, with the default durability, where the power fails before any operation on their files: package
+// power says what is left, of files and of the commit log. Then the next directory is begun, with another seed.
 //
 // The disk under the partitions of some children fails: once, for a while, or for ever; what they are told of it has to be true, and they are killed a little later.
 //
-// A kill takes nothing away from what has been written, so that all of this holds in every durability; what a power cut leaves is another matter.
+// A kill takes nothing away from what has been written, so that what is acknowledged survives it in every durability; kills and power cuts are counted apart.
 //
 // A directory in which something is wrong is kept as it was found, with the history, and the command is printed that repeats the seed: it chooses the moments and
 // what each goroutine does, not how they interleave.

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/braid-go/braid"
 	"github.com/braid-go/braid/fuzz/history"
@@ -19,11 +22,12 @@ type past struct {
 	clients uint32
 	ids     uint64
 
-	topicOf   map[uint64]string // of partitions, where that matters
-	deleting  map[uint64]bool   // partitions that may be gone, with their topic
-	deleted   map[uint64]bool   // and those that must be
-	positions map[uint64]int64  // of the group that is reset
-	pending   map[uint64]int64  // that it may have instead
+	topicOf   map[uint64]string  // of partitions, where that matters
+	deleting  map[uint64]bool    // partitions that may be gone, with their topic
+	deleted   map[uint64]bool    // and those that must be
+	positions map[uint64]int64   // of the group that is reset
+	pending   []map[uint64]int64 // that it may have instead
+	failed    error              // what nobody should have met
 	lineage   map[uint64][]braid.PartitionID
 }
 
@@ -39,8 +43,8 @@ func (p *past) event(e history.Event) {
 }
 
 // crash ends what was under way.
-func (p *past) crash() {
-	p.event(history.Event{Seq: p.last() + 1, Kind: history.Crash})
+func (p *past) crash(power bool) {
+	p.event(history.Event{Seq: p.last() + 1, Kind: history.Crash, Power: power})
 }
 
 func (p *past) last() history.Seq { return history.Seq(len(p.events)) }
@@ -56,11 +60,11 @@ func (p *past) learn(notes []note) {
 				p.deleted[id] = p.deleted[id] || n.What == noteDeleted
 			}
 		case noteResetting:
-			p.pending = n.Offsets
+			p.pending = append(p.pending, n.Offsets)
 		case noteReset:
-			p.positions, p.pending = p.pending, nil
+			p.positions, p.pending = p.pending[len(p.pending)-1], nil
 		case noteNotReset:
-			p.pending = nil
+			p.pending = p.pending[:len(p.pending)-1]
 		}
 	}
 }
@@ -178,13 +182,24 @@ func (p *past) checkReset(ctx context.Context, b *braid.Broker) error {
 		}
 		return len(want) > 0 || len(now.Offsets) == 0
 	}
-	switch {
-	case p.pending != nil && is(p.pending):
-		p.positions, p.pending = p.pending, nil
-	case is(p.positions):
+	if is(p.positions) {
 		p.pending = nil
-	default:
-		return fmt.Errorf("the group that was reset is at %v, and was put to %v, then perhaps to %v", now.Offsets, p.positions, p.pending)
+		return nil
 	}
-	return nil
+	for _, may := range slices.Backward(p.pending) {
+		if is(may) {
+			p.positions, p.pending = may, nil
+			return nil
+		}
+	}
+	return fmt.Errorf("the group that was reset is at %v, and was put to %v, then perhaps to %v", now.Offsets, p.positions, p.pending)
+}
+
+// store writes the history down.
+func (p *past) store(dir string) error {
+	var events strings.Builder
+	for _, e := range p.events {
+		fmt.Fprintln(&events, e)
+	}
+	return os.WriteFile(filepath.Join(dir, "history"), []byte(events.String()), 0o600)
 }

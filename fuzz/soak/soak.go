@@ -2,20 +2,19 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/braid-go/braid"
 )
 
 // soak is one run of the program.
@@ -35,9 +34,10 @@ type soak struct {
 }
 
 const (
-	livesOfADirectory = 16 // on average
-	showEvery         = 10 * time.Second
-	mostKept          = 10 // failures; then it ends
+	livesOfADirectory   = 16 // on average
+	outagesOfADirectory = 20
+	showEvery           = 10 * time.Second
+	mostKept            = 10 // failures; then it ends
 )
 
 // run tells stories until it is over, and prints the table.
@@ -45,7 +45,7 @@ func (s *soak) run(ctx context.Context) error {
 	s.begun, s.shown, s.next = time.Now(), time.Now(), s.seed
 	fmt.Fprintf(s.out, "again: go run ./fuzz/soak -seed %d\n", s.seed)
 	for n := 0; n < s.histories && s.tally["kills"] < s.kills && time.Since(s.begun) < s.length && len(s.failures) < mostKept && ctx.Err() == nil; n++ {
-		if err := s.story(ctx); err != nil {
+		if err := s.round(ctx); err != nil {
 			return err
 		}
 		if time.Since(s.shown) > showEvery {
@@ -60,52 +60,71 @@ func (s *soak) run(ctx context.Context) error {
 	return nil
 }
 
-// story tells one story. Only what keeps the program itself from going on is an error.
-func (s *soak) story(ctx context.Context) error {
+// round tells one story, damages what it has left, and has the power fail in another. Only what keeps the program itself from going on is an error.
+func (s *soak) round(ctx context.Context) error {
 	scratch, err := os.MkdirTemp("", "braid-soak-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(scratch)
-	st := newStory(s.next, scratch, s.command, s.tally.add)
+	seed := s.next
 	s.next++
+	st := newStory(seed, scratch, s.command, s.tally.add)
 	begun := time.Now()
 	failure := st.tell(ctx, 4+st.rng.IntN(2*livesOfADirectory-7))
 	if failure == nil {
 		failure = st.ruin(ctx, time.Now().Add(time.Since(begun)/4))
 	}
-	if failure == nil || ctx.Err() != nil {
+	if failure != nil && ctx.Err() == nil {
+		return s.failed(seed, failure, st.store)
+	}
+	if s.tally["kills"] >= s.kills || ctx.Err() != nil {
 		return nil
 	}
-	again := fmt.Sprintf("go run ./fuzz/soak -seed %d -histories 1", st.seed)
-	s.failures = append(s.failures, again)
-	kept, err := s.store(st, failure)
-	fmt.Fprintf(s.out, "FAILED: %v\n  kept in %s\n  again: %s\n", failure, kept, again)
+	o := st.orders
+	o.Seed, o.Keep, o.Outages = seed, filepath.Join(scratch, "outages"), outagesOfADirectory
+	if err := os.Mkdir(o.Keep, 0o700); err != nil {
+		return err
+	}
+	if failure := s.outages(o); failure != nil {
+		return s.failed(seed, failure, func(to string) error { return os.CopyFS(to, os.DirFS(o.Keep)) })
+	}
+	return nil
+}
+
+// outages has a child live of which the power fails.
+func (s *soak) outages(o orders) error {
+	scratch, err := os.MkdirTemp("/dev/shm", "braid-soak-") // its partitions are in memory; so is the rest, where the system has that
+	if err != nil {
+		scratch = filepath.Dir(o.Keep)
+	} else {
+		defer os.RemoveAll(scratch)
+	}
+	o.Dir, o.Durability = filepath.Join(scratch, "powered"), braid.Fsync // the others promise nothing here
+	l := &life{orders: o}
+	_, err = l.live(s.command)
+	for _, n := range l.notes {
+		if n.What == noteCount {
+			s.tally.add(n.Topic, 1)
+		}
+	}
 	return err
 }
 
-// store keeps what there is of a story that has gone wrong.
-func (s *soak) store(st *story, failure error) (string, error) {
+// failed keeps what there is of what has gone wrong, and says how to repeat it.
+func (s *soak) failed(seed uint64, failure error, store func(dir string) error) error {
 	if s.keep == "" {
 		dir, err := os.MkdirTemp("", "braid-soak-failed-")
 		if err != nil {
-			return "", err
+			return err
 		}
 		s.keep = dir
 	}
-	to := filepath.Join(s.keep, fmt.Sprint("seed-", st.seed))
-	var events strings.Builder
-	for _, e := range st.past.events {
-		fmt.Fprintln(&events, e)
-	}
-	about, err := json.MarshalIndent(st.orders, "", "\t")
-	data := os.CopyFS(filepath.Join(to, "data"), os.DirFS(st.dir))
-	if errors.Is(data, fs.ErrNotExist) { // nobody has made it
-		data = nil
-	}
-	return to, errors.Join(err, data, os.MkdirAll(to, 0o700),
-		os.WriteFile(filepath.Join(to, "failure"), fmt.Appendf(nil, "%v\n%s\n", failure, about), 0o600),
-		os.WriteFile(filepath.Join(to, "history"), []byte(events.String()), 0o600))
+	to := filepath.Join(s.keep, fmt.Sprint("seed-", seed))
+	again := fmt.Sprintf("go run ./fuzz/soak -seed %d -histories 1", seed)
+	s.failures = append(s.failures, again)
+	fmt.Fprintf(s.out, "FAILED: %v\n  kept in %s\n  again: %s\n", failure, to, again)
+	return errors.Join(os.MkdirAll(to, 0o700), store(to), os.WriteFile(filepath.Join(to, "failure"), fmt.Appendf(nil, "%v\n", failure), 0o600))
 }
 
 // tally counts what was done.
@@ -115,11 +134,12 @@ func (t tally) add(what string, n int) { t[what] += n }
 
 // line is a short form.
 func (t tally) line(failures int) string {
-	return fmt.Sprintf("%d kills, %d histories, %d operations, %d failures", t["kills"], t["histories"], t["operations"], failures)
+	return fmt.Sprintf("%d kills, %d power cuts, %d histories, %d operations, %d failures", t["kills"], t["power cuts"], t["histories"], t["operations"], failures)
 }
 
 // rows are what the table has first, in this order.
 var rows = []string{"kills", "kills while opening", "kills while closing", "closed by the child", "given up for a fault", "looked at read-only", "recovered", "histories", "operations", "events",
+	"power cuts", "power cuts while opening", "power cuts, the commit log torn", "deaths between power cuts",
 	"bits flipped", "torn cases", "files gone or mixed up", "damaged in several places", "damaged directories opened for writing"}
 
 // table prints everything.

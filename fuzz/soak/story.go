@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -79,7 +80,7 @@ func (s *story) live() error {
 		s.made, s.opening = true, (3*s.opening+l.took)/4
 	}
 	if end != endedClosed {
-		s.past.crash()
+		s.past.crash(false)
 	}
 	if err == nil {
 		s.countEnd(end)
@@ -177,4 +178,14 @@ func (s *story) drain(ctx context.Context, b *braid.Broker) (*history.Report, er
 		return nil, err
 	}
 	return s.past.judge(ctx, b)
+}
+
+// store keeps what there is of it.
+func (s *story) store(to string) error {
+	data := os.CopyFS(filepath.Join(to, "data"), os.DirFS(s.dir))
+	if errors.Is(data, os.ErrNotExist) { // nobody has made it
+		data = nil
+	}
+	about, err := json.MarshalIndent(s.orders, "", "\t")
+	return errors.Join(data, err, os.WriteFile(filepath.Join(to, "orders"), about, 0o600), s.past.store(to))
 }

@@ -41,6 +41,7 @@ const (
 	noteFault     = "fault"     // the one that it was to meet has begun
 	noteClosing   = "closing"
 	noteFailed    = "failed" // something that may not; the Error
+	noteCount     = "count"  // of Topic one more
 )
 
 // voice is where a child says things.
