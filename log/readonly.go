@@ -3,6 +3,7 @@ package log
 import (
 	"bytes"
 	"errors"
+	"slices"
 )
 
 // ReadOnlyOptions says what is known of a log that is opened for reading only.
@@ -43,8 +44,11 @@ func OpenReadOnly(cfg Config, want *Birth, o ReadOnlyOptions) (*Log, *Report, er
 	if err != nil {
 		return nil, nil, wrap(err, "open log %s for reading", cfg.Dir)
 	}
-	report.Problems = append(report.Problems, l.checkSealed()...)
-	report.Problems = append(report.Problems, v.problem...)
+	lacking, err := l.checkSealed()
+	if err != nil {
+		return nil, nil, wrap(err, "open log %s for reading", cfg.Dir)
+	}
+	report.Problems = append(report.Problems, slices.Concat(lacking, v.problem)...)
 	return l, report, nil
 }
 

@@ -302,7 +302,11 @@ func (l *Log) recover(m *manifest, proof Proof, report *Report) error {
 	if err := l.sweep(m, r, report); err != nil {
 		return err
 	}
-	report.Problems = append(report.Problems, l.checkSealed()...)
+	lacking, err := l.checkSealed()
+	if err != nil {
+		return err
+	}
+	report.Problems = append(report.Problems, lacking...)
 	v := l.judge(active, r, max(m.durable, proof.Durable), m.durable)
 	report.Problems = append(report.Problems, v.problem...)
 	if r.header != nil && r.gone == nil {
@@ -376,20 +380,21 @@ func (l *Log) provenSequence(r *found) (uint64, error) {
 	}
 }
 
-// checkSealed reports sealed segments that are gone or too short.
-func (l *Log) checkSealed() []error {
-	var problems []error
+// checkSealed reports sealed segments that are gone or too short. That a file system cannot tell is no loss, but an error.
+func (l *Log) checkSealed() (problems []error, err error) {
 	for _, s := range l.segments[:len(l.segments)-1] {
 		info, err := l.cfg.FS.Stat(l.cfg.path(s.name()))
 		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			problems = append(problems, &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: s.base, Next: s.end, Reason: "the segment is gone"})
 		case err != nil:
-			problems = append(problems, &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: s.base, Next: s.end, Reason: err.Error()})
+			return nil, err
 		case info.Size() < s.size:
 			problems = append(problems, &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: s.base, Next: s.end,
 				Reason: fmt.Sprintf("%d bytes instead of %d; what is there stays readable", info.Size(), s.size)})
 		}
 	}
-	return problems
+	return problems, nil
 }
 
 // tornBytes returns what lies in the file from pos on, without the zeros at its end.
