@@ -117,13 +117,14 @@
 //     byte that is not zero, is kept in a .torn file.
 //   - Whole frames above the proven point stand. But an earlier sync may have failed and left them in the page cache only, and so may those
 //     from the commit log and all behind the first of these, beyond what the manifest says is durable in the segment: they are copied
-//     to a new segment, which is synced before the manifest is switched to it and before anybody sees them.
+//     to a new segment, which is synced before the manifest is switched to it and before anybody sees them. Until then it
+//     is called .seg.tmp, and if recovery is cut short between the switch and the renaming, the next open goes on with that.
 //
 // A log that was closed cleanly, or had been marked and not written to since, goes on in its active segment: all of it is durable there. In every
 // other case the log goes on in a new segment. Until the manifest is switched recovery has changed nothing that counts, so it can be cut short anywhere and
-// begins again from the same state: the files it had made are not listed, and hold nothing but copies.
+// begins again: the files it had made are not listed, and are removed.
 //
-// An unlisted segment that holds anything else means that the manifest is not the latest one. Then Open refuses to write.
+// An unlisted segment with a frame means that the manifest is not the latest one. Then Open refuses to write.
 //
 // What cannot be known: whether the frames of the very last sync before an unclean stop were torn by the crash, or rotted
 // afterwards. They are treated as torn, kept, and reported.

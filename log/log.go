@@ -67,7 +67,7 @@ func Create(cfg Config, birth Birth, first int64) (*Log, error) {
 		birth: birth, salt: binary.LittleEndian.Uint32(salt[:]), nextUnique: 2, durable: first,
 		segments: []segmentEntry{{base: first, unique: 1}},
 	}
-	f, err := createSegment(&cfg, segmentHeader{Birth: birth, Salt: m.salt, Base: first, Unique: 1})
+	f, err := createSegment(&cfg, segmentHeader{Birth: birth, Salt: m.salt, Base: first, Unique: 1}, "")
 	if err == nil {
 		err = f.Close()
 	}

@@ -50,7 +50,7 @@ func (l *Log) scan(s *segment, from mark, logged []loggedFrame) (*found, error) 
 	if n := len(logged); n > 0 {
 		r.oldest, r.proven = logged[0].Base, logged[n-1].End()
 	}
-	f, err := l.cfg.FS.Open(l.cfg.path(s.name()))
+	f, err := openSegment(&l.cfg, s.name())
 	if errors.Is(err, fs.ErrNotExist) {
 		r.gone = err
 		return r, l.scanFrames(l.scanner(nil, 0), r)
@@ -289,6 +289,9 @@ func (l *Log) recover(m *manifest, proof Proof, report *Report) error {
 	if err != nil {
 		return err
 	}
+	if err := l.putInPlace(active, false); err != nil {
+		return err
+	}
 	r, err := l.scan(active, active.begin(), logged)
 	if err != nil {
 		return err
@@ -299,7 +302,7 @@ func (l *Log) recover(m *manifest, proof Proof, report *Report) error {
 	if errors.Is(r.header, ErrVersion) {
 		return r.header
 	}
-	if err := l.sweep(m, r, report); err != nil {
+	if err := l.sweep(report); err != nil {
 		return err
 	}
 	lacking, err := l.checkSealed()
@@ -444,7 +447,10 @@ func (l *Log) keepTorn(s *segment, torn []byte, v verdict, report *Report) error
 
 // continueInNewSegment seals the active segment behind what is proven and writes what is whole but unproven anew, since
 // an earlier sync of it may have failed and left it in the page cache only. Until the manifest is
-// switched nothing has changed, and a recovery that is cut short begins again from the same state.
+// switched nothing has changed, and a recovery that is cut short begins again.
+//
+// It may then find less than this one did: what was in the page cache only is gone if the power fails meanwhile. The copies would be all that is left
+// of it, in a segment that no manifest lists, as if that were not the latest one. So the new segment gets its name only afterwards.
 func (l *Log) continueInNewSegment(m *manifest, r *found, v verdict, next, lastAppend int64, report *Report) error {
 	old := l.segments[len(l.segments)-1]
 	rewrite := r.frames[v.stay:v.kept]
@@ -480,9 +486,31 @@ func (l *Log) continueInNewSegment(m *manifest, r *found, v verdict, next, lastA
 	if err := writeManifest(&l.cfg, after); err != nil {
 		return err
 	}
+	if err := l.putInPlace(fresh, true); err != nil {
+		return err
+	}
 	l.adoptRecovered(segments)
 	l.startWriting(after.nextUnique, end, next, lastAppend)
 	return nil
+}
+
+// putInPlace gives a segment that the manifest lists its name, if a recovery has prepared it and was cut short before it had that. prepared: there is one.
+func (l *Log) putInPlace(s *segment, prepared bool) error {
+	name := l.cfg.path(s.name())
+	if !prepared {
+		if _, err := l.cfg.FS.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if _, err := l.cfg.FS.Stat(name + vfs.TempSuffix); errors.Is(err, fs.ErrNotExist) {
+			return nil // it is gone, and will be reported
+		} else if err != nil {
+			return err
+		}
+	}
+	if err := l.cfg.FS.Rename(name+vfs.TempSuffix, name); err != nil {
+		return err
+	}
+	return l.cfg.FS.SyncDir(l.cfg.Dir)
 }
 
 // sealFound returns the segment as it is once it is sealed behind the frames that stay in it.
@@ -512,7 +540,7 @@ func (l *Log) adoptRecovered(segments []*segment) {
 // copyFrames makes the fresh segment with the frames of another, byte by byte, or from the commit log, and syncs it.
 func (l *Log) copyFrames(from, to *segment, frames []foundFrame) (mark, error) {
 	end := mark{to.base, segmentHeaderSize}
-	dst, err := createSegment(&l.cfg, segmentHeader{Birth: l.birth, Salt: l.salt, Base: to.base, Unique: to.unique})
+	dst, err := createSegment(&l.cfg, segmentHeader{Birth: l.birth, Salt: l.salt, Base: to.base, Unique: to.unique}, vfs.TempSuffix)
 	if err != nil {
 		return end, err
 	}

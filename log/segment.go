@@ -110,7 +110,7 @@ func (s *segment) acquire(c *Config) (vfs.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.users == 0 {
-		f, err := c.FS.Open(c.path(s.name()))
+		f, err := openSegment(c, s.name())
 		if err != nil {
 			return nil, err
 		}
@@ -135,9 +135,22 @@ func (s *segment) release() error {
 	return f.Close()
 }
 
-// createSegment makes a segment file that is durable but for its name. On an error nothing of it is left.
-func createSegment(c *Config, h segmentHeader) (vfs.File, error) {
-	name := c.path(segmentName(h.Base, h.Unique))
+// openSegment opens a segment for reading. It may still have the name under which a recovery has prepared it: see Log.putInPlace.
+func openSegment(c *Config, name string) (vfs.File, error) {
+	f, err := c.FS.Open(c.path(name))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	prepared, other := c.FS.Open(c.path(name + vfs.TempSuffix))
+	if errors.Is(other, fs.ErrNotExist) {
+		return nil, err
+	}
+	return prepared, other
+}
+
+// createSegment makes a segment file that is durable but for its name, to which a suffix is added. On an error nothing of it is left.
+func createSegment(c *Config, h segmentHeader, suffix string) (vfs.File, error) {
+	name := c.path(segmentName(h.Base, h.Unique) + suffix)
 	f, err := c.FS.Create(name)
 	if err != nil {
 		return nil, wrap(err, "create segment")

@@ -3,6 +3,7 @@ package log
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,5 +50,70 @@ func TestASealedSegmentThatCannotBeLookedAtIsNotMissing(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A recovery had copied to a new segment what was in the page cache only, and the power failed: the copies, of which the rest of the log knew nothing any more, were taken
+// for records of a later manifest, and the log did not open.
+func TestThePowerFailsWhileAKilledLogIsRecovered(t *testing.T) {
+	seen := map[string]bool{}
+	for k := int64(1); ; k++ {
+		mem := vfs.NewMem()
+		killed := create(t, testConfig(mem)) // nothing closes it
+		for _, v := range []string{"one", "two", "three"} {
+			mustPut(t, killed, v)
+		}
+		if err := put(killed, false, "not acknowledged"); err != nil {
+			t.Fatal(err)
+		}
+		trigger := vfs.FailFrom(k, syscall.EIO, nil)
+		var left []*vfs.Mem
+		spy := vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+			out := trigger.Inject(op)
+			if out.Err != nil && left == nil {
+				left = append(left, mem, mem.CrashClone(vfs.CrashOptions{}))
+				for seed := range uint64(20) {
+					left = append(left, mem.CrashClone(vfs.RandomCrash(rand.New(rand.NewPCG(uint64(k), seed)))))
+				}
+			}
+			return out
+		})
+		l, _, err := Open(testConfig(vfs.NewFault(mem, spy)), &testBirth, Proof{})
+		if err == nil {
+			_ = l.Close()
+		}
+		for i, fsys := range left[min(1, len(left)):] {
+			wantRecovered(t, fsys, fmt.Sprintf("operation %d, the power fails, %d", k, i), seen)
+		}
+		wantRecovered(t, mem, fmt.Sprintf("operation %d", k), seen)
+		if !trigger.Fired() {
+			break
+		}
+	}
+	if len(seen) != 2 {
+		t.Errorf("what was not acknowledged was always there, or never: %v", seen)
+	}
+}
+
+// wantRecovered opens the log of TestThePowerFailsWhileAKilledLogIsRecovered: for reading, for writing, and once more.
+func wantRecovered(t *testing.T, fsys vfs.FS, what string, seen map[string]bool) {
+	t.Helper()
+	for _, open := range []func() (*Log, *Report, error){
+		func() (*Log, *Report, error) { return OpenReadOnly(testConfig(fsys), &testBirth, ReadOnlyOptions{}) },
+		func() (*Log, *Report, error) { return Open(testConfig(fsys), &testBirth, Proof{}) },
+		func() (*Log, *Report, error) { return Open(testConfig(fsys), &testBirth, Proof{}) },
+	} {
+		l, report, err := open()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		got, problems := contents(t, l)
+		if len(report.Problems)+len(problems) > 0 || got[0] != "one" || got[1] != "two" || got[2] != "three" || got[3] != "" && got[3] != "not acknowledged" {
+			t.Fatalf("%s: %v, %v, %+v", what, got, problems, report)
+		}
+		seen[got[3]] = true
+		if err := l.Close(); err != nil {
+			t.Fatalf("%s: close: %v", what, err)
+		}
 	}
 }

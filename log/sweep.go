@@ -7,10 +7,10 @@ import (
 )
 
 // sweep removes files that this package has begun and never put to use: segments without a frame,
-// copies of frames by a recovery that was cut short, segments that retention had already taken out of
+// those that a recovery had prepared when it was cut short, segments that retention had already taken out of
 // the manifest, indexes of no segment, half a manifest. A segment that is none of these holds records
 // that the manifest does not know: then the manifest is not the last one, and that is corruption.
-func (l *Log) sweep(m *manifest, r *found, report *Report) error {
+func (l *Log) sweep(report *Report) error {
 	listed := map[string]bool{}
 	for _, s := range l.segments {
 		listed[s.name()] = true
@@ -29,11 +29,11 @@ func (l *Log) sweep(m *manifest, r *found, report *Report) error {
 		case listed[name] || name == manifestName:
 			continue
 		case isSegment && (base > first.base || base == first.base && unique > first.unique):
-			ours, err := l.unused(name, r)
+			empty, err := l.holdsNoFrame(name)
 			if err != nil {
 				return err
 			}
-			if !ours {
+			if !empty {
 				return &CorruptError{Dir: l.cfg.Dir, File: name, Len: e.Size(), From: base, Next: base,
 					Reason: "a segment with records that the manifest does not know: the manifest is not the latest"}
 			}
@@ -51,13 +51,8 @@ func (l *Log) sweep(m *manifest, r *found, report *Report) error {
 	return nil
 }
 
-// unused reports whether a segment that the manifest does not list holds nothing but frames that the
-// active segment holds too.
-func (l *Log) unused(name string, r *found) (bool, error) {
-	have := map[int64]uint32{}
-	for _, f := range r.frames {
-		have[f.Base] = f.CRC
-	}
+// holdsNoFrame reports whether there is none in a segment that the manifest does not list.
+func (l *Log) holdsNoFrame(name string) (bool, error) {
 	f, err := l.cfg.FS.Open(l.cfg.path(name))
 	if err != nil {
 		return false, err
@@ -67,15 +62,6 @@ func (l *Log) unused(name string, r *found) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	sc := l.scanner(f, size)
-	for pos := int64(segmentHeaderSize); ; {
-		at, h, ok, err := sc.find(pos, 0)
-		if err != nil || !ok {
-			return err == nil, err
-		}
-		if crc, same := have[h.Base]; !same || crc != h.CRC {
-			return false, nil
-		}
-		pos = at + int64(h.Size())
-	}
+	_, _, found, err := l.scanner(f, size).find(segmentHeaderSize, 0)
+	return !found, err
 }

@@ -321,7 +321,7 @@ func (l *Log) rollHeld(base int64) error {
 	}
 	unique := l.w.nextUnique
 	l.w.nextUnique++
-	f, err := createSegment(&l.cfg, segmentHeader{Birth: l.birth, Salt: l.salt, Base: base, Unique: unique})
+	f, err := createSegment(&l.cfg, segmentHeader{Birth: l.birth, Salt: l.salt, Base: base, Unique: unique}, "")
 	if err != nil {
 		if errors.Is(err, syscall.ENOSPC) {
 			return noSpace(err)
