@@ -106,7 +106,8 @@
 //
 // # Recovery
 //
-// Open reads the active segment whole. Where no valid frame begins it looks on for the next one with a rising offset.
+// Open syncs the directory, since the manifest that it has read may be a rename that a killed process has not made durable. Then it
+// reads the active segment whole. Where no valid frame begins it looks on for the next one with a rising offset.
 // The proven point is the highest offset that the manifest, any frame's "durable through", or the caller says was durable.
 //
 //   - Where a frame from the commit log belongs it stands in, and the scan goes on behind it. The end of the last of them is proven.

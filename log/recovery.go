@@ -189,6 +189,10 @@ func Open(cfg Config, want *Birth, proof Proof) (*Log, *Report, error) {
 	if err != nil {
 		return nil, nil, wrap(err, "open log %s", cfg.Dir)
 	}
+	// A killed process may have renamed the manifest and not come to syncing the directory.
+	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
+		return nil, nil, wrap(err, "open log %s", cfg.Dir)
+	}
 	l := newLog(cfg, m)
 	l.adopt(m)
 	report := &Report{}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/braid-go/braid/internal/damage"
 	"github.com/braid-go/braid/internal/vfs"
 )
 
@@ -53,67 +54,79 @@ func TestASealedSegmentThatCannotBeLookedAtIsNotMissing(t *testing.T) {
 	}
 }
 
-// A recovery had copied to a new segment what was in the page cache only, and the power failed: the copies, of which the rest of the log knew nothing any more, were taken
-// for records of a later manifest, and the log did not open.
-func TestThePowerFailsWhileAKilledLogIsRecovered(t *testing.T) {
-	seen := map[string]bool{}
-	for k := int64(1); ; k++ {
+// What a killed process has left may be in the page cache only: frames, but names too. A recovery had copied frames to a new segment, and the power failed: the copies, of which
+// the rest of the log knew nothing any more, were taken for records of a later manifest, and the log did not open. And a manifest that had been renamed, and its directory not
+// synced, was built upon.
+//
+// So the process is killed at each operation, and at each operation of what comes after, recovery and more records, the power fails.
+func TestThePowerFailsAfterAKill(t *testing.T) {
+	kills, cuts := 0, 0
+	for j := int64(1); ; j += int64(damage.Step(false, 1)) {
 		mem := vfs.NewMem()
-		killed := create(t, testConfig(mem)) // nothing closes it
-		for _, v := range []string{"one", "two", "three"} {
-			mustPut(t, killed, v)
+		trigger := vfs.FailFrom(j, syscall.EIO, nil)
+		l, err := Create(tortureConfig(vfs.NewFault(mem, trigger)), testBirth, 0)
+		if err != nil {
+			continue // there was no log yet
 		}
-		if err := put(killed, false, "not acknowledged"); err != nil {
-			t.Fatal(err)
-		}
-		trigger := vfs.FailFrom(k, syscall.EIO, nil)
-		var left []*vfs.Mem
-		spy := vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
-			out := trigger.Inject(op)
-			if out.Err != nil && left == nil {
-				left = append(left, mem, mem.CrashClone(vfs.CrashOptions{}))
-				for seed := range uint64(20) {
-					left = append(left, mem.CrashClone(vfs.RandomCrash(rand.New(rand.NewPCG(uint64(k), seed)))))
-				}
-			}
-			return out
-		})
-		l, _, err := Open(testConfig(vfs.NewFault(mem, spy)), &testBirth, Proof{})
-		if err == nil {
-			_ = l.Close()
-		}
-		for i, fsys := range left[min(1, len(left)):] {
-			wantRecovered(t, fsys, fmt.Sprintf("operation %d, the power fails, %d", k, i), seen)
-		}
-		wantRecovered(t, mem, fmt.Sprintf("operation %d", k), seen)
+		w := newWorkload(l)
+		_ = w.run()
+		_ = l.Close()
 		if !trigger.Fired() {
 			break
 		}
+		kills++
+		for _, c := range powerCuts(t, mem, w, j) {
+			cuts++
+			cfg := tortureConfig(c.mem)
+			l, report, err := Open(cfg, &testBirth, Proof{})
+			if err != nil || len(report.Problems) > 0 {
+				t.Fatalf("%s: error %v, %+v", c.what, err, report)
+			}
+			c.w.goOn(t, cfg, l, c.what, false)
+		}
 	}
-	if len(seen) != 2 {
-		t.Errorf("what was not acknowledged was always there, or never: %v", seen)
-	}
+	t.Logf("%d kills, %d power cuts", kills, cuts)
 }
 
-// wantRecovered opens the log of TestThePowerFailsWhileAKilledLogIsRecovered: for reading, for writing, and once more.
-func wantRecovered(t *testing.T, fsys vfs.FS, what string, seen map[string]bool) {
+// powerCut is what one leaves.
+type powerCut struct {
+	mem  *vfs.Mem
+	w    *workload // up to then
+	what string
+}
+
+// powerCuts opens what a process that was killed at operation j has left, goes on with it, and returns what a power cut before each operation leaves.
+func powerCuts(t *testing.T, mem *vfs.Mem, w *workload, j int64) (all []powerCut) {
 	t.Helper()
-	for _, open := range []func() (*Log, *Report, error){
-		func() (*Log, *Report, error) { return OpenReadOnly(testConfig(fsys), &testBirth, ReadOnlyOptions{}) },
-		func() (*Log, *Report, error) { return Open(testConfig(fsys), &testBirth, Proof{}) },
-		func() (*Log, *Report, error) { return Open(testConfig(fsys), &testBirth, Proof{}) },
+	w = w.clone()
+	k := uint64(0)
+	spy := vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+		if op.Kind == vfs.OpRead || op.Kind == vfs.OpSize || op.Kind == vfs.OpStat || op.Kind == vfs.OpOpen || op.Kind == vfs.OpList {
+			return vfs.Outcome{}
+		}
+		k++
+		for i, opts := range []vfs.CrashOptions{{}, vfs.RandomCrash(rand.New(rand.NewPCG(uint64(j), k)))} {
+			all = append(all, powerCut{mem.CrashClone(opts), w.clone(), fmt.Sprintf("a kill at operation %d, a power cut before operation %d (%v of %s), %d", j, k, op.Kind, op.Name, i)})
+		}
+		return vfs.Outcome{}
+	})
+	l, report, err := Open(tortureConfig(vfs.NewFault(mem, spy)), &testBirth, Proof{})
+	if err != nil || len(report.Problems) > 0 {
+		t.Fatalf("after a kill at operation %d: error %v, %+v", j, err, report)
+	}
+	w.l = l
+	for _, step := range []func() error{
+		func() error { return w.write(0, 2) },
+		l.Mark,
+		func() error { return w.write(0, 8, 8, 8) },
+		func() error { return w.write(0, 8, 8, 8) }, // rolls
+		func() error { _, err := l.Retain(Retention{MaxBytes: 3000}); return err },
+		func() error { return w.write(0, 1) },
+		l.Close,
 	} {
-		l, report, err := open()
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		got, problems := contents(t, l)
-		if len(report.Problems)+len(problems) > 0 || got[0] != "one" || got[1] != "two" || got[2] != "three" || got[3] != "" && got[3] != "not acknowledged" {
-			t.Fatalf("%s: %v, %v, %+v", what, got, problems, report)
-		}
-		seen[got[3]] = true
-		if err := l.Close(); err != nil {
-			t.Fatalf("%s: close: %v", what, err)
+		if err := step(); err != nil {
+			t.Fatalf("after a kill at operation %d: %v", j, err)
 		}
 	}
+	return all
 }
