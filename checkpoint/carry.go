@@ -122,8 +122,8 @@ func framesOf(dir string, number uint64, id [16]byte, owners []uint64) (kept, er
 // frames collects what the kept entries of a chain carry, by owner.
 func (c *chain) frames() map[uint64][][]byte {
 	out := map[uint64][][]byte{}
-	for i, g := range c.gens {
-		for _, e := range g.entries[:c.kept[i]] {
+	for i := range c.gens {
+		for _, e := range c.entries(i) {
 			for _, f := range e.frames {
 				out[f.Owner] = append(out[f.Owner], f.Data)
 			}

@@ -85,7 +85,7 @@
 //
 // # Recovery
 //
-// The listed generations are scanned; their entries must follow one another without a gap. Where that ends, at number n, there
+// The listed generations are scanned; their entries must follow one another without a gap, but a generation may begin with entries of those before it. Where that ends, at number n, there
 // are three cases. Something says that more than n was durable (CURRENT, an entry before, a whole entry found behind
 // the damage, the caller's ProvenSequence): then data is lost, which is ErrCorrupt, or ErrMissingData if
 // the bytes are not there. Nothing says so, and there are bytes: a torn write, copied to a .torn file. Or there
@@ -97,7 +97,9 @@
 //
 // Opening for writing, with a crash possible after each step:
 //
-//  0. The frames found are given to the caller, who makes them durable where they belong (WALOptions.Redo). They are found again until step 4.
+//  0. The directory is synced, since CURRENT may be a rename that a killed process has not made durable. If the last entries change anything and nothing proves
+//     them durable, a generation is made and listed behind the others, these entries are written to it again, it is synced, and CURRENT says so. Then the frames found
+//     are given to the caller, who makes them durable where they belong (WALOptions.Redo): they, and the commits that they belong to, are found again until step 4.
 //  1. Write .torn files. Again the same ones next time.
 //  2. Remove generations that are not listed. They are what an earlier step 3 or a change left; one
 //     with commits and a number above those listed means that CURRENT is an old copy: ErrMissingData.

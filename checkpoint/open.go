@@ -58,6 +58,9 @@ func (w *WAL) load() (*recovered, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.syncDir(); err != nil { // a killed process may have renamed CURRENT and not come to that
+		return nil, err
+	}
 	gens, err := readGenerations(w.dir, cur)
 	if err != nil {
 		return nil, err
@@ -66,6 +69,7 @@ func (w *WAL) load() (*recovered, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.listed = cur.generations
 	seq := r.state.seq
 	if w.opts.ProvenSequence > seq {
 		newest := gens[len(gens)-1]
@@ -84,6 +88,9 @@ func (w *WAL) load() (*recovered, error) {
 		}
 	}
 	if w.opts.Redo != nil {
+		if err := w.secure(r); err != nil {
+			return nil, err
+		}
 		if err := w.opts.Redo(r.view()); err != nil {
 			return nil, &redoError{err}
 		}
@@ -102,6 +109,14 @@ func readGenerations(dir string, cur *current) ([]*scanned, error) {
 		gens = append(gens, g)
 	}
 	return gens, nil
+}
+
+// syncDir makes the names in the store's directory durable.
+func (w *WAL) syncDir() error {
+	if err := w.opts.step("sync directory"); err != nil {
+		return err
+	}
+	return w.opts.sync(func() error { return vfs.OS.SyncDir(w.dir) })
 }
 
 // prepareNew sees to the directory of a new store. One that has held commits is refused: CURRENT
@@ -153,31 +168,33 @@ func (w *WAL) checkUnlisted(cur *current) error {
 	return nil
 }
 
-// begin sets torn tails aside, writes the state as the snapshot of a fresh generation, switches
-// CURRENT to it, and removes what no longer counts.
-func (w *WAL) begin(found *recovered) error {
+// clear sets torn tails aside, removes generations that are not listed, and returns a number that none has had.
+func (w *WAL) clear(found *recovered) (number uint64, err error) {
 	numbers, err := listGenerations(w.dir)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.setAside(found); err != nil {
+		return 0, err
+	}
+	number = slices.Max(slices.Concat(numbers, found.listed, []uint64{0})) + 1
+	w.removeAll(slices.DeleteFunc(numbers, func(n uint64) bool { return slices.Contains(found.listed, n) }))
+	return number, nil
+}
+
+// begin writes the state as the snapshot of a fresh generation, switches CURRENT to it, and removes what no longer counts.
+func (w *WAL) begin(found *recovered) error {
+	number, err := w.clear(found)
 	if err != nil {
 		return err
 	}
-	number := uint64(1)
-	if len(numbers) > 0 {
-		number = numbers[len(numbers)-1] + 1
-	}
-	if len(w.report.Generations) > 0 {
-		number = max(number, slices.Max(w.report.Generations)+1)
-	}
-	if err := w.setAside(found); err != nil {
-		return err
-	}
-	w.removeAll(slices.DeleteFunc(numbers, func(n uint64) bool { return slices.Contains(w.report.Generations, n) }))
 	w.work = *found.state
 	g, err := createGeneration(w.dir, number, &w.opts)
 	if err != nil {
 		return err
 	}
 	w.gen = g
-	if err := w.switchTo(g); err != nil {
+	if err := w.switchTo(g, found.listed); err != nil {
 		return errors.Join(err, g.close())
 	}
 	w.durable.Store(w.work.seq)
@@ -186,8 +203,8 @@ func (w *WAL) begin(found *recovered) error {
 	return nil
 }
 
-// switchTo writes a snapshot of all that there is to a generation and makes it the one that counts.
-func (w *WAL) switchTo(g *generation) error {
+// switchTo writes a snapshot of all that there is to a generation and makes it the one that counts, instead of those listed.
+func (w *WAL) switchTo(g *generation, listed []uint64) error {
 	synced := w.work.seq
 	snap := newSnapshot(w.work.freeze())
 	for !snap.finished {
@@ -216,7 +233,7 @@ func (w *WAL) switchTo(g *generation) error {
 	if err != nil {
 		return err
 	}
-	w.removeAll(w.report.Generations)
+	w.removeAll(listed)
 	return nil
 }
 
@@ -247,6 +264,7 @@ func (w *WAL) setAside(found *recovered) error {
 		}
 		w.report.Torn = append(w.report.Torn, tail)
 	}
+	found.torn, found.tails = nil, nil
 	return nil
 }
 

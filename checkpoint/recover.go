@@ -29,6 +29,8 @@ type recovered struct {
 	// proven is the highest sequence that something proves durable.
 	proven uint64
 	frames map[uint64][][]byte // by owner
+	chain  *chain
+	listed []uint64 // the generations that CURRENT lists
 }
 
 // place is where the entry after the last good one should have been.
@@ -58,7 +60,7 @@ func recoverState(gens []*scanned, proven, through uint64) (*recovered, error) {
 	if err := chain.replay(r.state); err != nil {
 		return nil, err
 	}
-	r.frames = chain.frames()
+	r.chain, r.frames = chain, chain.frames()
 	if through == math.MaxUint64 {
 		r.setAside(chain, last)
 	}
@@ -77,23 +79,33 @@ func (p place) lost(last, proven uint64) error {
 	return &CorruptError{p.gen.path, p.at, length, fmt.Sprintf("sequence %d was durable and is not here: %v", last+1, p.reason)}
 }
 
-// chain is an unbroken run of entries: for each generation how many of its entries.
+// chain is an unbroken run of entries: for each generation how many of its entries, and how many of these repeat what earlier generations say.
 type chain struct {
-	gens []*scanned
-	kept []int
-	last uint64
+	gens     []*scanned
+	kept     []int
+	repeated []int
+	last     uint64
 }
+
+// entries returns what a generation adds to the chain.
+func (c *chain) entries(i int) []located { return c.gens[i].entries[c.repeated[i]:c.kept[i]] }
 
 // follow walks the entries as long as sequences have no gap, and tells where that ends.
 func follow(gens []*scanned, through uint64) (*chain, place, error) {
-	c := &chain{gens: gens, kept: make([]int, len(gens))}
+	c := &chain{gens: gens, kept: make([]int, len(gens)), repeated: make([]int, len(gens))}
 	stop := place{gen: gens[0]}
 	started := false
 	for i, g := range gens {
-		if started && len(g.entries) > 0 && g.entries[0].first != c.last+1 {
+		n, err := c.repeats(i)
+		if err != nil {
+			return nil, stop, err
+		}
+		fresh := g.entries[n:]
+		if started && len(fresh) > 0 && fresh[0].first != c.last+1 {
 			return c, stop, nil
 		}
-		for _, e := range g.entries {
+		c.repeated[i], c.kept[i] = n, n
+		for _, e := range fresh {
 			if started && e.first != c.last+1 {
 				return nil, stop, &CorruptError{g.path, e.at, e.end - e.at, fmt.Sprintf("sequence %d follows %d", e.first, c.last)}
 			}
@@ -114,13 +126,37 @@ func follow(gens []*scanned, through uint64) (*chain, place, error) {
 	return c, stop, nil
 }
 
+// repeats counts the entries at the beginning of a generation that are in those before it: see WAL.secure.
+func (c *chain) repeats(i int) (n int, err error) {
+	g := c.gens[i]
+	for ; i > 0 && n < len(g.entries) && g.entries[n].last() <= c.last; n++ {
+		if !c.has(i, g.raw(g.entries[n])) {
+			e := g.entries[n]
+			return 0, &CorruptError{g.path, e.at, e.end - e.at, fmt.Sprintf("sequence %d again, and it is not what it was", e.first)}
+		}
+	}
+	return n, nil
+}
+
+// has reports whether one of the first generations has an entry, but for its hash.
+func (c *chain) has(generations int, raw []byte) bool {
+	for j, g := range c.gens[:generations] {
+		for _, e := range c.entries(j) {
+			if same := g.raw(e); bytes.Equal(same[:hashAt], raw[:hashAt]) && bytes.Equal(same[headerBytes:], raw[headerBytes:]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // replay makes the state that the chain's entries leave.
 func (c *chain) replay(s *state) error {
 	if err := c.loadSnapshot(s); err != nil {
 		return err
 	}
-	for i, g := range c.gens {
-		for _, e := range g.entries[:c.kept[i]] {
+	for i := range c.gens {
+		for _, e := range c.entries(i) {
 			for j, commit := range e.commits {
 				rev := Revision(e.first + uint64(j))
 				err := eachWrite(commit, func(kind opKind, key, value []byte) {

@@ -41,6 +41,13 @@ type located struct {
 	at, end int64
 }
 
+// raw is an entry's encoding, without the length that is before it.
+func (s *scanned) raw(e located) []byte {
+	framed := s.data[e.at:e.end]
+	_, head := binary.Uvarint(framed)
+	return framed[head:]
+}
+
 // readGeneration scans the file of a generation.
 func readGeneration(dir string, number uint64, id [16]byte) (*scanned, error) {
 	path := segmentPath(dir, number)

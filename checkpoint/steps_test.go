@@ -195,7 +195,9 @@ func TestCommittingAndChangingGenerationsCanEndAtAnyStep(t *testing.T) {
 				t.Fatalf("%s: load: %v", what, err)
 			}
 			wantLedger(t, what, v, l)
-			w = mustOpen(t, dir, quick(false))
+			opts := quick(false)
+			opts.Redo = proven(t, dir, what)
+			w = mustOpen(t, dir, opts)
 			wantLedger(t, what, w, l)
 			if _, err := commitUntil(t, w, l.acked+1, commits+20); err != nil {
 				t.Fatalf("%s: after reopening: %v", what, err)
