@@ -31,7 +31,8 @@ type outages struct {
 	below func(vfs.FS) vfs.FS // what the broker gets instead of the disk, if not nil
 	count func(what string)
 
-	gate sync.Mutex // held by who records an event, and while it is noted what is left
+	gate sync.Mutex   // held by who records an event, and while it is noted what is left
+	told atomic.Int64 // how many events there are, for who does not hold the gate
 	dead atomic.Bool
 	down chan struct{} // closed when it has happened
 }
@@ -47,7 +48,7 @@ func runOutages(o orders, v *voice) int {
 
 func (s *outages) run(ctx context.Context) error {
 	var err error
-	if s.disk, err = power.NewDisk(s.Dir, s.rng, func() int { return len(s.past.events) }); err != nil {
+	if s.disk, err = power.NewDisk(s.Dir, s.rng, func() int { return int(s.told.Load()) }); err != nil {
 		return err
 	}
 	s.disk.Crashing = func() func() {
@@ -144,6 +145,7 @@ func (s *outages) event(e history.Event) {
 	defer s.gate.Unlock()
 	if !s.dead.Load() {
 		s.past.event(e)
+		s.told.Add(1)
 	}
 }
 
