@@ -101,5 +101,5 @@ func (r *Record) Clone() *Record {
 func (r *Record) load(d *log.Record, topic string, id PartitionID) {
 	r.Key, r.Value, r.Headers = d.Key, d.Value, d.Headers
 	r.Time = time.Unix(0, d.Time)
-	r.Topic, r.Partition, r.Offset = topic, id, d.Offset
+	r.Topic, r.Partition, r.Offset, r.Ack = topic, id, d.Offset, AckNone
 }

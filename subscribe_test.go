@@ -462,6 +462,23 @@ func TestDeliveredRecordsOwnTheirMemory(t *testing.T) {
 	}
 }
 
+// Publishing what was delivered sets its Ack, and the memory is used again.
+func TestAReusedRecordDoesNotKeepTheAckOfHavingBeenForwarded(t *testing.T) {
+	b := openMemory(t)
+	from, to := ensure(t, b, "from", TopicConfig{}), ensure(t, b, "to", TopicConfig{})
+	publish(t, from, numbered("r", 3)...)
+	sub := subscribe(t, from, "g", SubscribeOptions{ReuseBuffers: true})
+	for range 3 {
+		rec := poll(t, sub, 1)[0]
+		if rec.Ack != AckNone {
+			t.Errorf("offset %d is delivered with %v", rec.Offset, rec.Ack)
+		}
+		if err := to.Publish(t.Context(), rec); err != nil || rec.Ack != AckMemory {
+			t.Errorf("%v, %v", rec.Ack, err)
+		}
+	}
+}
+
 func TestReuseBuffersDeliversTheSame(t *testing.T) {
 	topic := ensure(t, openMemory(t), "t", TopicConfig{Partitions: 2})
 	for i := range 40 {
