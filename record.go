@@ -70,7 +70,8 @@ type Record struct {
 	Topic     string
 	Partition PartitionID
 	Offset    int64
-	// Ack says how safe the record was when its publish returned; AckNone on delivery.
+	// Ack says how safe the record was when its publish returned. On delivery it is AckNone, but AckWritten for a record that backpressure
+	// had acknowledged before its sync (ReduceAck in TopicConfig.Backpressure): that is stored with it.
 	Ack Ack
 
 	// origin and originOffset say which subscription delivered the record and where it
@@ -102,4 +103,7 @@ func (r *Record) load(d *log.Record, topic string, id PartitionID) {
 	r.Key, r.Value, r.Headers = d.Key, d.Value, d.Headers
 	r.Time = time.Unix(0, d.Time)
 	r.Topic, r.Partition, r.Offset, r.Ack = topic, id, d.Offset, AckNone
+	if d.Early {
+		r.Ack = AckWritten
+	}
 }

@@ -81,7 +81,7 @@ func (f *Frame) Next(rec *Record) (bool, error) {
 		f.left = 0
 		return false, fmt.Errorf("record %d of %d cannot be decoded", f.next-f.Base+1, f.Count)
 	}
-	rec.Offset = f.next
+	rec.Offset, rec.Early = f.next, f.Early
 	f.next++
 	f.left--
 	return true, nil

@@ -27,7 +27,8 @@
 //	80 proven sequence u64     the same of the commit log that may have carried the frame; 0 if there is none
 //
 // Flags: bits 0 and 1 are the codec (0 none, 1 S2, 2 Zstd); bit 2 says that the frame was written in a mode that shows
-// records before they are synced.
+// records before they are synced; bit 3 that its records were acknowledged before they were synced, although the mode is not one
+// that does (backpressure had it so).
 //
 // The salt is random and belongs to the log, so that a record whose value is a frame, even one copied out of another
 // log, is not taken for a frame. All-zero bytes are never one.

@@ -21,6 +21,9 @@ const (
 
 	flagCodec = 0x03
 	flagWeak  = 0x04
+	flagEarly = 0x08
+
+	knownFlags = flagCodec | flagWeak | flagEarly
 
 	kindData = 0
 )
@@ -59,6 +62,7 @@ type FrameMeta struct {
 	ProvenSequence uint64 // highest commit-log sequence proven durable when the frame was written
 	Codec          Codec
 	Weak           bool // written in a mode that shows records before they are synced
+	Early          bool // its records were acknowledged before they were synced, though the mode is not one that does
 }
 
 // FrameHeader is a frame's header.
@@ -99,7 +103,7 @@ func ParseFrameHeader(b []byte) (FrameHeader, error) {
 		return h, fmt.Errorf("frame version %d", v)
 	}
 	flags := b[atFlags]
-	h.Codec, h.Weak = Codec(flags&flagCodec), flags&flagWeak != 0
+	h.Codec, h.Weak, h.Early = Codec(flags&flagCodec), flags&flagWeak != 0, flags&flagEarly != 0
 	h.CRC = binary.LittleEndian.Uint32(b[atCRC:])
 	bodyLen := binary.LittleEndian.Uint32(b[atBodyLen:])
 	rawLen := binary.LittleEndian.Uint32(b[atRawLen:])
@@ -113,7 +117,7 @@ func ParseFrameHeader(b []byte) (FrameHeader, error) {
 	h.DurableThrough = int64(binary.LittleEndian.Uint64(b[atDurableThrough:]))
 	h.ProvenSequence = binary.LittleEndian.Uint64(b[atProvenSequence:])
 	switch {
-	case flags&^(flagCodec|flagWeak) != 0 || b[atKind] != kindData || b[atReserved] != 0:
+	case flags&^knownFlags != 0 || b[atKind] != kindData || b[atReserved] != 0:
 		return h, fmt.Errorf("unknown flags %#x, kind %d, reserved %d", flags, b[atKind], b[atReserved])
 	case h.Codec >= numCodecs:
 		return h, fmt.Errorf("unknown codec %d", h.Codec)
@@ -155,6 +159,9 @@ func (h *FrameHeader) put(salt uint32, frame []byte) {
 	flags := byte(h.Codec)
 	if h.Weak {
 		flags |= flagWeak
+	}
+	if h.Early {
+		flags |= flagEarly
 	}
 	binary.LittleEndian.PutUint32(frame[atMagic:], frameMagic)
 	frame[atVersion], frame[atFlags], frame[atKind], frame[atReserved] = frameVersion, flags, kindData, 0

@@ -17,6 +17,7 @@ type Record struct {
 	Time       int64 // nanoseconds since 1970
 	Key, Value []byte
 	Headers    []Header
+	Early      bool // acknowledged before it was synced: see FrameMeta
 }
 
 // minRecordSize is what the smallest record takes in a frame: time, key length, value length, number

@@ -269,12 +269,12 @@ func TestNotifyTellsOfEveryChange(t *testing.T) {
 func TestFramesOfEveryCodecRoundTrip(t *testing.T) {
 	properties := gopter.NewProperties(nil)
 	properties.Property("records come back as they went in", prop.ForAll(
-		func(keys, values []string, times []int64, codec uint8, nilKey bool) bool {
+		func(keys, values []string, times []int64, codec uint8, nilKey, early bool) bool {
 			b := NewBuilder(77)
-			b.Begin(FrameMeta{Base: 5, PrevEnd: 3, AppendTime: 1000, Partition: 9, Codec: Codec(codec % 3)})
+			b.Begin(FrameMeta{Base: 5, PrevEnd: 3, AppendTime: 1000, Partition: 9, Codec: Codec(codec % 3), Early: early})
 			var want []Record
 			for i, v := range values {
-				r := Record{Offset: 5 + int64(i), Value: []byte(v), Headers: []Header{{Key: v, Value: nil}, {Key: "", Value: []byte(v)}}}
+				r := Record{Offset: 5 + int64(i), Value: []byte(v), Headers: []Header{{Key: v, Value: nil}, {Key: "", Value: []byte(v)}}, Early: early}
 				if i < len(keys) && !nilKey {
 					r.Key = []byte(keys[i])
 				}
@@ -313,15 +313,26 @@ func TestFramesOfEveryCodecRoundTrip(t *testing.T) {
 			}
 			return true
 		},
-		gen.SliceOf(gen.AnyString()), gen.SliceOf(gen.AnyString()), gen.SliceOf(gen.Int64()), gen.UInt8(), gen.Bool()))
+		gen.SliceOf(gen.AnyString()), gen.SliceOf(gen.AnyString()), gen.SliceOf(gen.Int64()), gen.UInt8(), gen.Bool(), gen.Bool()))
 	properties.TestingRun(t)
 }
 
 // aFrame returns a frame with records of all kinds.
 func aFrame(t testing.TB, salt uint32, codec Codec) []byte {
 	t.Helper()
+	return frameOf(t, salt, FrameMeta{Base: 100, PrevEnd: 98, AppendTime: 1_700_000_000_000_000_000, DurableThrough: 90, Partition: 4, TxnID: 5, ProvenSequence: 6, Codec: codec, Weak: true})
+}
+
+// anEarlyFrame returns one whose records were acknowledged before they were synced.
+func anEarlyFrame(t testing.TB, salt uint32) []byte {
+	t.Helper()
+	return frameOf(t, salt, FrameMeta{Base: 100, PrevEnd: 98, AppendTime: 1_700_000_000_000_000_000, DurableThrough: 90, Partition: 4, ProvenSequence: 6, Early: true})
+}
+
+func frameOf(t testing.TB, salt uint32, meta FrameMeta) []byte {
+	t.Helper()
 	b := NewBuilder(salt)
-	b.Begin(FrameMeta{Base: 100, PrevEnd: 98, AppendTime: 1_700_000_000_000_000_000, DurableThrough: 90, Partition: 4, TxnID: 5, ProvenSequence: 6, Codec: codec, Weak: true})
+	b.Begin(meta)
 	for _, r := range []Record{
 		{Time: 1_700_000_000_000_000_001, Value: []byte("value")},
 		{Time: 1_699_999_999_999_999_999, Key: []byte{}, Value: nil},
@@ -454,7 +465,7 @@ func TestGoldenFilesOfVersion1(t *testing.T) {
 	encodedIndex, _ := x.encode()
 	h := segmentHeader{Birth: Birth{TopicID: 1, PartitionID: 2, Lo: 3, Hi: 4}, Salt: 5, Base: 6, Unique: 7}
 	for name, b := range map[string][]byte{
-		"frame-none": aFrame(t, 9, CodecNone), "frame-s2": aFrame(t, 9, CodecS2), "frame-zstd": aFrame(t, 9, CodecZstd),
+		"frame-none": aFrame(t, 9, CodecNone), "frame-s2": aFrame(t, 9, CodecS2), "frame-zstd": aFrame(t, 9, CodecZstd), "frame-early": anEarlyFrame(t, 9),
 		"manifest": m.encode(), "index": encodedIndex, "segment-header": h.encode(),
 	} {
 		path := filepath.Join("testdata", "v1", name)
@@ -502,7 +513,7 @@ func readGoldenFrame(t *testing.T, name string, b []byte) {
 		}
 		offsets = append(offsets, rec.Offset)
 	}
-	if diff := cmp.Diff([]int64{100, 101, 102}, offsets); diff != "" || string(rec.Key) != "key" || len(rec.Headers) != 3 {
+	if diff := cmp.Diff([]int64{100, 101, 102}, offsets); diff != "" || string(rec.Key) != "key" || len(rec.Headers) != 3 || rec.Early != (name == "frame-early") {
 		t.Errorf("%s: %s %+v", name, diff, rec)
 	}
 }

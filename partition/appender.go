@@ -34,6 +34,7 @@ type appender struct {
 	parcel  parcel
 	room    int64 // made sure of for the round
 	refused error // why the batch was refused when the journal asked for it
+	reduced bool  // the round is acknowledged before it is synced
 
 	unsynced time.Time // when the first round was written that is stored and not synced; zero: there is none
 
@@ -178,7 +179,10 @@ func (a *appender) direct(reduced bool) (err error, other bool) {
 	if p.pending.traveling() {
 		return nil, true
 	}
-	if err := a.prepare(); err != nil {
+	a.reduced = reduced
+	err = a.prepare()
+	a.reduced = false
+	if err != nil {
 		return err, false
 	}
 	p.writing.Lock()
@@ -435,7 +439,7 @@ func (a *appender) encodeAll() (int, error) {
 		for j := range r.records {
 			if !open {
 				meta = a.p.log.Meta(b)
-				meta.Codec = a.p.cfg.Codec()
+				meta.Codec, meta.Early = a.p.cfg.Codec(), a.reduced
 				b.Begin(meta)
 				open = true
 			}
