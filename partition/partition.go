@@ -151,7 +151,7 @@ func (p *Partition) Log() *log.Log { return p.log }
 func (p *Partition) Load() LoadSnapshot { return p.load.Snapshot(p.cfg.Now()) }
 
 // Stats counts records since the partition was opened. Rejected ones were never accepted, or withdrawn again. Each of the
-// others is one of Stored, Dropped, Unknown and, as long as it has no outcome, Pending.
+// others is one of Stored, Dropped, Unknown and, as long as it has no outcome, Pending. These are of one moment.
 type Stats struct {
 	Accepted, Stored, Dropped, Unknown, Rejected int64
 	QueuedRecords                                int
@@ -164,15 +164,25 @@ func (s Stats) Pending() int64 { return s.Accepted - s.Stored - s.Dropped - s.Un
 
 // Stats returns the counters.
 func (p *Partition) Stats() Stats {
-	s := Stats{ // outcomes first: none is there that was not accepted before
-		Stored: p.stored.Load(), Dropped: p.dropped.Load(), Unknown: p.unknown.Load(), Rejected: p.rejected.Load(), Accepted: p.accepted.Load(),
-		Rounds: p.rounds.Load(), Syncs: p.syncs.Load(),
+	s := Stats{Rejected: p.rejected.Load(), Rounds: p.rounds.Load(), Syncs: p.syncs.Load()}
+	s.Stored, s.Dropped, s.Unknown = p.outcomes()
+	for {
+		s.Accepted = p.accepted.Load()
+		stored, dropped, unknown := p.outcomes()
+		if stored == s.Stored && dropped == s.Dropped && unknown == s.Unknown {
+			break // they only grow, so all were so when accepted was read
+		}
+		s.Stored, s.Dropped, s.Unknown = stored, dropped, unknown
 	}
 	if ln := p.lane.Load(); ln != nil {
 		d := ln.queue.Depth()
 		s.QueuedRecords, s.QueuedBytes = d.Records, d.Bytes
 	}
 	return s
+}
+
+func (p *Partition) outcomes() (stored, dropped, unknown int64) {
+	return p.stored.Load(), p.dropped.Load(), p.unknown.Load()
 }
 
 // refused counts records that had been accepted and are certainly not stored.
