@@ -269,15 +269,18 @@ func (t *Topic) enrich(recs []*Record) {
 	if f == nil {
 		return
 	}
-	if BackpressureState(t.worst.Load()) >= backpressure.Critical {
-		if s := t.config.Load().Backpressure.Strategy; s == backpressure.DegradeQuality || s == backpressure.Adaptive {
-			t.degraded.Add(int64(len(recs)))
-			return
-		}
+	if BackpressureState(t.worst.Load()) >= backpressure.Critical && t.degrades(backpressure.Critical) {
+		t.degraded.Add(int64(len(recs)))
+		return
 	}
 	for _, rec := range recs {
 		if rec != nil {
 			f(rec)
 		}
 	}
+}
+
+// degrades reports whether a partition's queue is so full that less is to be done for each record.
+func (t *Topic) degrades(from BackpressureState) bool {
+	return slices.ContainsFunc(t.table.Load().active, func(p *topicPartition) bool { return p.live != nil && p.live.Degrades(from) })
 }

@@ -57,9 +57,9 @@ type Policy struct {
 	// ReduceAck allows the owner, under DegradeQuality and Adaptive and while the queue is Shedding, to acknowledge what is written
 	// and not synced yet; see braid.TopicConfig. A Queue does nothing with it. Default: never.
 	ReduceAck bool
-	// Late lets in also what would be too late: by default Put refuses an item at once
+	// Late lets in also what would be too late: by default Admit refuses an item at once
 	// whose context would end, by the depth and the measured drain rate, before the
-	// item could be taken.
+	// drainer could be done with it.
 	Late bool
 }
 
@@ -181,7 +181,11 @@ func (q *Queue[T]) State() State { return State(q.state.Load()) }
 
 // apply puts a policy in force. The caller holds mu, or is making the queue.
 func (q *Queue[T]) apply(p Policy) {
+	if p.Strategy != q.policy.Strategy {
+		q.average = average{} // nobody takes note of the depth meanwhile
+	}
 	q.policy = p
+	q.pick()
 	q.gauge.maxRecords.Store(uint64(p.MaxRecords))
 	q.gauge.maxBytes.Store(uint64(p.MaxBytes))
 	if q.budget == nil {
@@ -225,6 +229,7 @@ func (q *Queue[T]) look() {
 			lasting = 1
 		}
 		q.average.note(time.Now(), lasting, &q.policy)
+		q.pick()
 	}
 	from := q.State()
 	if q.ring.Drained() {
@@ -263,12 +268,29 @@ func (q *Queue[T]) become(to State) {
 
 // refuses reports whether the strategy refuses an item for which there is no room. The caller holds mu.
 func (q *Queue[T]) refuses() bool {
-	return q.policy.Strategy == ShedLoad || q.policy.Strategy == Adaptive && q.average.sheds
+	return q.Picked() == ShedLoad
 }
 
-// Admit returns an *OverloadError if ctx would end before an item that is put now
-// could be taken: by what is queued, what waits in line not counted, and the drain
-// rate. It says nothing while the queue is below 70 % of its limits or no rate has
+// Picked returns the strategy in force: the policy's, but under Adaptive the one that it has picked, which is BlockProducer, DegradeQuality or ShedLoad.
+func (q *Queue[T]) Picked() Strategy { return Strategy(q.picked.Load()) }
+
+// Degrades reports whether the owner is to do less for each item, as it does from a state on: the queue is in that state or a worse one, and the strategy
+// is DegradeQuality, or Adaptive, which has picked that or even to refuse.
+func (q *Queue[T]) Degrades(from State) bool { return q.degrades.Load() && q.State() >= from }
+
+// pick puts a strategy in force. The caller holds mu, or is making the queue.
+func (q *Queue[T]) pick() {
+	s := q.policy.Strategy
+	if s == Adaptive {
+		s = [...]Strategy{Normal: BlockProducer, Warning: BlockProducer, Critical: DegradeQuality, Shedding: ShedLoad}[q.average.state]
+	}
+	q.picked.Store(uint32(s))
+	q.degrades.Store(s == DegradeQuality || s == ShedLoad && q.policy.Strategy == Adaptive)
+}
+
+// Admit returns an *OverloadError if ctx would end before the drainer could be done with
+// an item that is put now: by what is queued, what it took last and is at work on, what waits in
+// line not counted, and the drain rate. It says nothing while the queue is below 70 % of its limits or no rate has
 // been measured, and under Policy.Late. The error's RetryAfter is when the queue is
 // expected to be so empty that it would be in time.
 func (q *Queue[T]) Admit(ctx context.Context) error {
@@ -280,7 +302,8 @@ func (q *Queue[T]) Admit(ctx context.Context) error {
 	defer q.mu.Unlock()
 	held := q.gauge.held()
 	left := time.Until(end)
-	need := q.drain.until(amounts{float64(held.records()), float64(held.bytes()), float64(q.ring.Len())})
+	rest, need := q.drain.until(time.Now(), amounts{float64(held.records()), float64(held.bytes()), float64(q.ring.Len())})
+	need += rest
 	if q.policy.Late || !q.drain.known || need <= left {
 		return nil
 	}
@@ -292,7 +315,7 @@ type average struct {
 	at    time.Time
 	depth float64 // at that time
 	value float64
-	sheds bool
+	state State // of the value, with hysteresis
 }
 
 // note takes in a depth. Since the one before, the depth was as it was then.
@@ -301,10 +324,5 @@ func (a *average) note(now time.Time, depth float64, p *Policy) {
 		a.value += (a.depth - a.value) * (1 - math.Exp(-dt.Seconds()/p.Smoothing.Seconds()))
 	}
 	a.at, a.depth = now, depth
-	switch {
-	case a.value >= p.Shedding:
-		a.sheds = true
-	case a.value < p.Shedding-hysteresis:
-		a.sheds = false
-	}
+	a.state = p.fall(p.rise(a.state, a.value), a.value)
 }

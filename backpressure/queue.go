@@ -83,7 +83,10 @@ type Queue[T any] struct {
 	starved  bool
 	held     bool // by Hold
 
-	state atomic.Uint32 // a State; written under mu
+	state  atomic.Uint32 // a State; written under mu
+	picked atomic.Uint32 // a Strategy; written under mu
+	// degrades says that it is one under which the owner does less; written under mu.
+	degrades atomic.Bool
 }
 
 // entry is an item with what was claimed for it, so that exactly that is released.
@@ -122,7 +125,7 @@ func NewQueue[T any](opts Options, weight func(T) Weight) (*Queue[T], error) {
 //
 // It returns ctx.Err() when ctx is done before v is queued, ErrClosed when the
 // queue is or becomes closed before, an *OverloadError when the strategy refuses it
-// or ctx would end before it is taken (see Policy.Late), and ErrTooLarge, without waiting, when v has
+// (for that ctx would end too soon, ask Admit first), and ErrTooLarge, without waiting, when v has
 // more records than MaxRecords or more bytes than LargestMaxBytes. A v of more than
 // MaxBytes is let in when nothing else is queued. After an error nothing is
 // queued; after nil v is, and belongs to the drainer.

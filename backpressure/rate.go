@@ -48,20 +48,37 @@ func (d *drainRate) took(now time.Time, what amounts) {
 // rest notes that the queue was not under pressure.
 func (d *drainRate) rest() { d.since = time.Time{} }
 
-// until estimates how long the drainer needs for so much.
-func (d *drainRate) until(what amounts) time.Duration {
+// until estimates how long the drainer still needs for what it took last, and how long for so much that is queued. If it has worked on
+// what it took for longer than the rate says, it has become slower: then the rate is what it would be if it were done now.
+func (d *drainRate) until(now time.Time, what amounts) (rest, need time.Duration) {
 	if !d.known {
-		return unknownRetry
+		return 0, unknownRetry
 	}
-	longest := leastRetry
+	rate := d.rate
+	if !d.since.IsZero() {
+		worked := now.Sub(d.since)
+		if rest = longest(d.working, rate) - worked; rest <= 0 && worked > 0 {
+			rest = 0
+			weight := 1 - math.Exp(-worked.Seconds()/rateMemory.Seconds())
+			for i, w := range d.working {
+				rate[i] += weight * (w/worked.Seconds() - rate[i])
+			}
+		}
+	}
+	return rest, longest(what, rate)
+}
+
+// longest is how long so much takes at a rate.
+func longest(what, rate amounts) time.Duration {
+	out := leastRetry
 	for i, w := range what {
 		if w <= 0 {
 			continue
 		}
-		if w >= d.rate[i]*mostRetry.Seconds() {
+		if w >= rate[i]*mostRetry.Seconds() {
 			return mostRetry
 		}
-		longest = max(longest, time.Duration(w/d.rate[i]*float64(time.Second)))
+		out = max(out, time.Duration(w/rate[i]*float64(time.Second)))
 	}
-	return longest
+	return out
 }

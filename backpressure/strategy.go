@@ -18,10 +18,10 @@ const (
 	// DegradeQuality waits as BlockProducer does. What is done less well, from Warning on,
 	// is the owner's, who asks for the State.
 	DegradeQuality
-	// Adaptive waits while the queue is full for a moment, and refuses as ShedLoad does
-	// while it has been full for long: while the moving average of its depth is at
-	// Policy.Shedding, until that is 5 points below it. While producers wait it counts as
-	// full, though the drainer is at work already.
+	// Adaptive goes by the moving average of the depth and picks among the others: it is
+	// BlockProducer, from Policy.Critical on DegradeQuality, and from Policy.Shedding on
+	// ShedLoad, and goes back when the average is 5 points below. While producers wait the
+	// queue counts as full, though the drainer is at work already. See Queue.Picked.
 	Adaptive
 
 	strategies
@@ -62,23 +62,24 @@ func ParseStrategy(s string) (Strategy, error) {
 	return 0, fmt.Errorf("backpressure: no strategy is called %q", s)
 }
 
-// OverloadError is what Put returns for an item that is refused because of what is
-// queued already: under ShedLoad and Adaptive when the queue is full, and when ctx
-// would end before the item could be taken. It is an ErrFull for errors.Is.
+// OverloadError is what Put and Admit return for an item that is refused because of what is
+// queued already: Put under ShedLoad and Adaptive when the queue is full, Admit when ctx
+// would end before the drainer could be done with the item. It is an ErrFull for errors.Is.
 type OverloadError struct {
 	Depth Weight // what was queued when the item was refused
 	// Late: ctx would have ended first.
 	Late bool
 	// RetryAfter is how long the drainer needs, at the rate of the last second or so
-	// of pressure, until the queue is below 70 % of every limit. It is between 1 ms
-	// and 30 s, and 100 ms as long as no rate has been measured.
+	// of pressure, until the queue is below 70 % of every limit; of a drainer that has
+	// got stuck since, it grows. It is between 1 ms and 30 s, and 100 ms as long as no
+	// rate has been measured.
 	RetryAfter time.Duration
 }
 
 func (e *OverloadError) Error() string {
 	why := ErrFull.Error()
 	if e.Late {
-		why = "backpressure: the context would end before the item is taken"
+		why = "backpressure: the context would end before the item is done"
 	}
 	return fmt.Sprintf("%s: %d records, %d bytes queued: retry after %v", why, e.Depth.Records, e.Depth.Bytes, e.RetryAfter)
 }
@@ -124,5 +125,6 @@ func (q *Queue[T]) overload() *OverloadError {
 		float64(held.bytes()) - resumePercent/100.0*float64(limits.MaxBytes),
 		float64(q.ring.Len()) - resumePercent/100.0*float64(limits.Slots),
 	}
-	return &OverloadError{Depth: held.weight(), RetryAfter: q.drain.until(excess)}
+	rest, need := q.drain.until(time.Now(), excess)
+	return &OverloadError{Depth: held.weight(), RetryAfter: max(rest, need)} // nothing is taken before rest is over
 }

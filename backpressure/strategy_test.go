@@ -137,6 +137,105 @@ func TestShedLoadRefusesAtOnceAndSaysWhenToComeBack(t *testing.T) {
 		if e := shed(); e.RetryAfter < 290*time.Millisecond || e.RetryAfter > 310*time.Millisecond {
 			t.Errorf("30 of 100 records too many at 100 a second: retry after %v", e.RetryAfter)
 		}
+		for _, stuck := range []struct{ more, least, most time.Duration }{ // the drainer does not come back
+			{time.Second, 400 * time.Millisecond, 3 * time.Second},
+			{4 * time.Second, 3 * time.Second, mostRetry},
+			{time.Minute, mostRetry, mostRetry},
+		} {
+			time.Sleep(stuck.more)
+			if e := shed(); e.RetryAfter < stuck.least || e.RetryAfter > stuck.most {
+				t.Errorf("the drainer is stuck for %v more: retry after %v, want %v to %v", stuck.more, e.RetryAfter, stuck.least, stuck.most)
+			}
+		}
+	})
+}
+
+// The average of the depth rises and falls; each threshold is passed at once on the way up, and 5 points later on the way down.
+func TestAdaptivePicksByTheAverageAmongTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{MaxRecords: 100})
+		setPolicy(t, q, Policy{Strategy: Adaptive, MaxRecords: 100, Smoothing: time.Second}, Owner[job]{})
+		hold := func(depth int, length time.Duration) { // the depth is so much for so long, and drained a little all the time
+			t.Helper()
+			q.Take(nil, 100, 100)
+			for range length / (10 * time.Millisecond) {
+				fill(t, q, depth-q.Depth().Records)
+				time.Sleep(10 * time.Millisecond)
+				q.Take(nil, 1, 1)
+			}
+		}
+		for i, step := range []struct {
+			depth  int
+			length time.Duration
+			want   Strategy
+		}{
+			{100, 1500 * time.Millisecond, BlockProducer}, // to 0.78
+			{100, time.Second, DegradeQuality},            // 0.92
+			{82, 10 * time.Second, DegradeQuality},        // 0.82: not 5 points below Critical
+			{100, 5 * time.Second, ShedLoad},              // 1
+			{92, 10 * time.Second, ShedLoad},              // 0.92: not 5 points below Shedding
+			{88, 10 * time.Second, DegradeQuality},        // 0.88
+			{10, 2 * time.Second, BlockProducer},
+		} {
+			hold(step.depth, step.length)
+			if got := q.Picked(); got != step.want {
+				t.Errorf("step %d: %v at an average of %.3f, want %v", i, got, q.average.value, step.want)
+			}
+		}
+		hold(100, 5*time.Second)
+		setPolicy(t, q, Policy{Strategy: ShedLoad, MaxRecords: 100}, Owner[job]{})
+		if got := q.Picked(); got != ShedLoad {
+			t.Errorf("%v, when that is what it is told", got)
+		}
+		setPolicy(t, q, Policy{Strategy: Adaptive, MaxRecords: 100}, Owner[job]{})
+		if got := q.Picked(); got != BlockProducer {
+			t.Errorf("%v, when it begins to be adaptive", got)
+		}
+	})
+}
+
+// Thresholds, depth and smoothing that are changed count from then on.
+func TestAPolicyThatIsChangedCountsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t, Options{MaxRecords: 100})
+		fill(t, q, 50)
+		for _, step := range []struct {
+			policy Policy
+			want   State
+		}{
+			{Policy{MaxRecords: 100}, Normal},
+			{Policy{MaxRecords: 100, Warning: 0.4}, Warning},
+			{Policy{MaxRecords: 100, Warning: 0.3, Critical: 0.4}, Critical},
+			{Policy{MaxRecords: 100, Warning: 0.3, Critical: 0.4, Shedding: 0.5}, Shedding},
+			{Policy{MaxRecords: 100, Warning: 0.5, Critical: 0.6}, Warning},
+			{Policy{MaxRecords: 200}, Normal},
+			{Policy{MaxRecords: 58}, Critical},
+			{Policy{MaxRecords: 40}, Shedding},
+		} {
+			was := q.State()
+			setPolicy(t, q, step.policy, Owner[job]{})
+			if step.want < was { // downwards it takes Settle
+				time.Sleep(2*DefaultSettle + 1)
+				synctest.Wait()
+			}
+			if got := q.State(); got != step.want {
+				t.Errorf("%+v: %v, want %v", step.policy, got, step.want)
+			}
+		}
+		for _, smoothing := range []time.Duration{time.Second, 100 * time.Millisecond} { // from empty to 0.95 of the limit takes three of them
+			setPolicy(t, q, Policy{Strategy: Adaptive, MaxRecords: 50, Smoothing: smoothing}, Owner[job]{})
+			began := time.Now()
+			for q.Picked() != ShedLoad {
+				time.Sleep(time.Millisecond)
+				setPolicy(t, q, q.Policy(), Owner[job]{})
+			}
+			if took := time.Since(began); took < 2900*smoothing/1000 || took > 3100*smoothing/1000 {
+				t.Errorf("with a smoothing of %v it refuses after %v", smoothing, took)
+			}
+			setPolicy(t, q, Policy{MaxRecords: 50}, Owner[job]{})
+		}
+		q.Close()
+		drain(q, 100)
 	})
 }
 
@@ -158,11 +257,18 @@ func TestOverloadFollowsTheContextsDeadline(t *testing.T) {
 			fill(t, q, 10)
 		}
 		var late *OverloadError
-		if err := admit(900 * time.Millisecond); !errors.As(err, &late) || !late.Late || late.RetryAfter < 80*time.Millisecond || late.RetryAfter > 120*time.Millisecond {
-			t.Errorf("100 records at 100 a second in 900 ms: %v", err)
+		if err := admit(900 * time.Millisecond); !errors.As(err, &late) || !late.Late || late.RetryAfter < 180*time.Millisecond || late.RetryAfter > 220*time.Millisecond {
+			t.Errorf("100 records at 100 a second, behind 10 that have just been taken, in 900 ms: %v", err)
 		}
-		if err := admit(1100 * time.Millisecond); err != nil {
-			t.Errorf("in 1,100 ms: %v", err)
+		if err := admit(1200 * time.Millisecond); err != nil {
+			t.Errorf("in 1,200 ms: %v", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+		if err := admit(1030 * time.Millisecond); !errors.As(err, &late) || late.RetryAfter > 40*time.Millisecond {
+			t.Errorf("half of the ten are done, in 1,030 ms: %v", err)
+		}
+		if err := admit(1070 * time.Millisecond); err != nil {
+			t.Errorf("half of the ten are done, in 1,070 ms: %v", err)
 		}
 		if err := q.Admit(t.Context()); err != nil {
 			t.Errorf("without a deadline: %v", err)

@@ -91,6 +91,9 @@ func (p *Partition) append(ln *lane) {
 
 // wait gathers: publishers that the last round has woken are on their way back.
 func (a *appender) wait() {
+	if a.unsynced.IsZero() && a.ln.queue.Degrades(backpressure.Warning) { // what is not synced yet must not wait
+		a.linger()
+	}
 	limit := a.p.cfg.Scheduler.opts.Gather
 	if a.gather < 2 || limit <= 0 || a.ln.queue.Len() >= a.gather {
 		return
@@ -98,6 +101,31 @@ func (a *appender) wait() {
 	begin := time.Now()
 	for turns := 0; turns < gatherTurns && time.Since(begin) < limit && a.ln.queue.Len() < a.gather; turns++ {
 		runtime.Gosched()
+	}
+}
+
+const (
+	// lingerFor is how long a round waits at most for more to be queued, if the quality may be degraded.
+	lingerFor = 2 * time.Millisecond
+	// lingerStep is how often it looks whether there is more.
+	lingerStep = 200 * time.Microsecond
+)
+
+// linger has rounds grow, and so the device do less for each record: as long as more is being queued, and what is queued is neither a full frame nor half
+// of what the queue may hold.
+func (a *appender) linger() {
+	q := a.ln.queue
+	limits := q.Limits()
+	for begin, before := time.Now(), q.Depth(); time.Since(begin) < lingerFor; {
+		if before.Records == 0 || before.Bytes >= frameBytes || 2*before.Records >= limits.MaxRecords || 2*before.Bytes >= limits.MaxBytes || q.Closed() {
+			return
+		}
+		time.Sleep(lingerStep)
+		now := q.Depth()
+		if now.Records <= before.Records {
+			return
+		}
+		before = now
 	}
 }
 
@@ -216,7 +244,7 @@ const reduceFor = 50 * time.Millisecond
 // through the journal comes first.
 func (a *appender) reduces() bool {
 	p := a.p
-	if !p.reduce.Load() || p.cfg.Mode != log.ModeFsync || a.ln.queue.State() != backpressure.Shedding {
+	if !p.reduce.Load() || p.cfg.Mode != log.ModeFsync || !a.ln.queue.Degrades(backpressure.Shedding) {
 		return false
 	}
 	if p.txns.Load() > 0 || !p.pending.none() || !a.unsynced.IsZero() && p.cfg.Now().Sub(a.unsynced) >= reduceFor {

@@ -21,8 +21,8 @@ type Config struct {
 	SegmentBytes int64    // see log.Config
 	// Codec says how the next frame is compressed. Default: not.
 	Codec func() log.Codec
-	// Pressure is what the queue does under pressure; SetPressure changes it. With ReduceAck, under DegradeQuality and Adaptive, in log.ModeFsync and while
-	// the queue is Shedding, requests are stored when they are written, and synced, which makes them visible, within 50 ms or by the next round.
+	// Pressure is what the queue does under pressure; SetPressure changes it. Where it degrades the quality, rounds wait up to 2 ms for more from Warning on. With
+	// ReduceAck, in log.ModeFsync and while the queue is Shedding, requests are stored when they are written, and synced, which makes them visible, within 50 ms or by the next round.
 	Pressure backpressure.Policy
 	// OnPressure is told how full the queue is when that changes, in order. It must be fast, and must not call the partition. It may be nil.
 	OnPressure func(from, to backpressure.State, depth backpressure.Weight)
@@ -290,6 +290,12 @@ func (p *Partition) Pressure() (state backpressure.State, depth backpressure.Wei
 		return ln.queue.State(), ln.queue.Depth()
 	}
 	return state, depth
+}
+
+// Degrades reports whether the queue is in a state or a worse one, and its policy has what is done for each record be less then.
+func (p *Partition) Degrades(from backpressure.State) bool {
+	ln := p.lane.Load()
+	return ln != nil && ln.queue.Degrades(from)
 }
 
 func (p *Partition) owner() backpressure.Owner[*Request] {

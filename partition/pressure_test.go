@@ -45,7 +45,8 @@ func TestAReducedAcknowledgementIsFollowedByASyncSoon(t *testing.T) {
 		t.Run(strategy.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p := testPartition(t, slowDisk(), log.ModeFsync)
-				policy := backpressure.Policy{Strategy: strategy, ReduceAck: true, MaxRecords: 10, Smoothing: time.Hour} // Adaptive does not come to refuse
+				// Adaptive begins to degrade soon, and does not come to refuse.
+				policy := backpressure.Policy{Strategy: strategy, ReduceAck: true, MaxRecords: 10, Warning: 0.1, Critical: 0.2, Shedding: 1}
 				if err := p.SetPressure(policy); err != nil {
 					t.Fatal(err)
 				}
@@ -81,8 +82,9 @@ func TestAReducedAcknowledgementIsFollowedByASyncSoon(t *testing.T) {
 						}
 					}
 				}
-				// The first of what is unsynced waits for reduceFor, the round that is under way then, and the next one with its sync.
-				if most := reduceFor + 2*writeTime + syncTime; latest > most || latest < reduceFor/2 {
+				// The first of what is unsynced waits for reduceFor, the round that is under way then, which may have to make a stretch of the file ready
+				// (a write and a sync), and the next one with its sync.
+				if most := reduceFor + (writeTime + syncTime) + 2*writeTime + syncTime; latest > most || latest < reduceFor/2 {
 					t.Errorf("visible %v after the acknowledgement at the latest, want about %v", latest, most)
 				}
 				s := p.Stats()
@@ -181,4 +183,65 @@ func TestFlushWaitsForWhatWasAcknowledgedBeforeItsSync(t *testing.T) {
 		cancel()
 		all.Wait()
 	})
+}
+
+// A burst brings the queue to Warning, and then a record comes every 100 µs, so that it stays far below: with each sync the device does 2 ms of work, whatever there is to be
+// synced.
+func TestFromWarningOnRoundsWaitForMoreSoThatFramesGrow(t *testing.T) {
+	for _, tc := range []struct {
+		strategy backpressure.Strategy
+		warning  float64
+		lingers  bool
+	}{
+		{backpressure.DegradeQuality, 0.5, true},
+		{backpressure.DegradeQuality, 0.8, false},
+		{backpressure.BlockProducer, 0.5, false},
+	} {
+		t.Run(fmt.Sprintf("%v from %v on", tc.strategy, tc.warning), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk := vfs.NewFault(vfs.NewMem(), vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+					if op.Kind == vfs.OpDatasync {
+						time.Sleep(400 * time.Microsecond)
+					}
+					return vfs.Outcome{}
+				}))
+				p := testPartition(t, disk, log.ModeFsync)
+				policy := backpressure.Policy{Strategy: tc.strategy, MaxRecords: 100, Warning: tc.warning, Critical: 0.9, Settle: time.Minute}
+				if err := p.SetPressure(policy); err != nil {
+					t.Fatal(err)
+				}
+				var longest time.Duration
+				put := func() {
+					began := time.Now()
+					r := p.NewRequest(text{"x"}, 1, 1, func(r *Request) {
+						longest = max(longest, time.Since(began))
+						r.Release()
+					})
+					if err := p.Enqueue(context.Background(), r); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for range 60 {
+					put()
+				}
+				time.Sleep(time.Second)
+				before := p.Stats().Rounds
+				for range 10_000 {
+					put()
+					time.Sleep(100 * time.Microsecond)
+				}
+				rounds := int(p.Stats().Rounds - before)
+				// A sync lets four in, and lingering twenty more.
+				if low, high := 10_000/30, 10_000/20; tc.lingers && (rounds < low || rounds > high) || !tc.lingers && rounds < 10_000/5 {
+					t.Errorf("%d rounds for 10,000 records; %d to %d if they linger: %v", rounds, low, high, tc.lingers)
+				}
+				if most := 2*400*time.Microsecond + 2*lingerFor; longest > most {
+					t.Errorf("a record waited %v, want %v at most", longest, most)
+				}
+				if err := p.Flush(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
