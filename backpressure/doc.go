@@ -34,8 +34,8 @@
 // What Put does when the queue is full is a [Strategy], part of a [Policy] that can be
 // changed at any time: wait in the line (BlockProducer, the default), drop the oldest
 // items (DropOldest), refuse with an [*OverloadError] that says when to come back
-// (ShedLoad), wait while the owner does less for each item (DegradeQuality), or wait
-// at first and refuse when it has lasted (Adaptive). TryPut never drops and Wait always waits. The
+// (ShedLoad), wait while the owner does less for each item (DegradeQuality), or the one
+// or the other by the moving average of the depth (Adaptive; Queue.Picked says which). TryPut never drops and Wait always waits. The
 // strategy is looked at only when the queue has been found full, so none of them costs
 // anything before.
 //

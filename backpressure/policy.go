@@ -223,24 +223,33 @@ func (q *Queue[T]) depth() float64 {
 func (q *Queue[T]) look() {
 	depth := q.depth()
 	q.peak = max(q.peak, depth)
-	if q.policy.Strategy == Adaptive {
-		lasting := depth
-		if q.line.front != nil { // it has been full, and is for those who wait
-			lasting = 1
-		}
-		q.average.note(time.Now(), lasting, &q.policy)
-		q.pick()
-	}
-	from := q.State()
 	if q.ring.Drained() {
 		q.become(Normal)
 		return
 	}
-	q.become(q.policy.rise(from, depth))
+	q.become(q.policy.rise(q.State(), depth))
+	q.observe(depth)
 	if q.State() != Normal && !q.settling {
 		q.settling = true
 		q.peak = depth
 		time.AfterFunc(q.policy.Settle, q.settle)
+	}
+}
+
+// observe has the average take note of the depth. While the queue is Normal that counts as nothing, so that there is no clock to be read. The caller holds mu.
+func (q *Queue[T]) observe(depth float64) {
+	if q.policy.Strategy != Adaptive {
+		return
+	}
+	switch {
+	case q.State() == Normal:
+		depth = 0
+	case q.line.front != nil: // it has been full, and is for those who wait
+		depth = 1
+	}
+	if depth > 0 || q.average.depth > 0 {
+		q.average.note(time.Now(), depth, &q.policy)
+		q.pick()
 	}
 }
 
@@ -260,6 +269,7 @@ func (q *Queue[T]) become(to State) {
 		return
 	}
 	q.state.Store(uint32(to))
+	q.pick()
 	q.setAlarm()
 	if q.owner.Changed != nil {
 		q.owner.Changed(from, to, q.gauge.held().weight())
@@ -282,7 +292,10 @@ func (q *Queue[T]) Degrades(from State) bool { return q.degrades.Load() && q.Sta
 func (q *Queue[T]) pick() {
 	s := q.policy.Strategy
 	if s == Adaptive {
-		s = [...]Strategy{Normal: BlockProducer, Warning: BlockProducer, Critical: DegradeQuality, Shedding: ShedLoad}[q.average.state]
+		s = BlockProducer
+		if q.State() != Normal {
+			s = [...]Strategy{Normal: s, Warning: s, Critical: DegradeQuality, Shedding: ShedLoad}[q.average.state]
+		}
 	}
 	q.picked.Store(uint32(s))
 	q.degrades.Store(s == DegradeQuality || s == ShedLoad && q.policy.Strategy == Adaptive)

@@ -21,7 +21,8 @@ const (
 	// Adaptive goes by the moving average of the depth and picks among the others: it is
 	// BlockProducer, from Policy.Critical on DegradeQuality, and from Policy.Shedding on
 	// ShedLoad, and goes back when the average is 5 points below. While producers wait the
-	// queue counts as full, though the drainer is at work already. See Queue.Picked.
+	// queue counts as full, though the drainer is at work already, and while it is Normal as
+	// empty. See Queue.Picked.
 	Adaptive
 
 	strategies
