@@ -44,6 +44,8 @@ type Broker struct {
 	topics   map[string]*Topic
 	subs     map[*Subscription]struct{}
 	counters counters
+	leaving  []*Topic // deleted, and not closed yet
+	past     counts   // of those that are
 
 	closed     atomic.Bool   // set under mu
 	done       chan struct{} // closed when closing begins
@@ -87,7 +89,7 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	defer b.changing.Unlock()
 	errs = append(errs, b.closePartitions(ctx))
 	b.background.Wait()
-	b.pressure.close()
+	b.pressure.close(ctx)
 	return errors.Join(append(errs, b.release())...)
 }
 

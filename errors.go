@@ -253,7 +253,7 @@ type OverloadError struct {
 	Partition PartitionID
 	Records   int   // that were queued
 	Bytes     int64 // that were queued
-	// RetryAfter is how long the disk needs, at the speed of the last seconds, until there is room: between 1 ms and 30 s, 100 ms if nothing is known.
+	// RetryAfter is how long the disk needs, at the speed of the last second or so, or since it has become slower, until there is room: between 1 ms and 30 s, 100 ms if nothing is known.
 	RetryAfter time.Duration
 	// Late: there was room, but ctx would have ended first.
 	Late bool

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/braid-go/braid"
+	"github.com/braid-go/braid/backpressure"
 )
 
 // The quick start of the README.
@@ -266,4 +267,94 @@ func ExampleTopic_Consume() {
 	// Output:
 	// dead: nobody
 	// <nil>
+}
+
+// A topic that sheds load refuses what does not fit and says when to come back. Here the queue is full because of a group that reads nothing, in front of a
+// topic that lets none be further behind than ten records.
+func ExampleOverloadError() {
+	ctx := context.Background()
+	b, err := braid.Open("", braid.Options{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer b.Close()
+	events, err := b.CreateTopic(ctx, "events", braid.TopicConfig{
+		MaxBacklog:   10,
+		Backpressure: backpressure.Policy{Strategy: backpressure.ShedLoad},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	slow, err := events.Subscribe(ctx, "slow", braid.SubscribeOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	var over *braid.OverloadError
+	for over == nil {
+		if err := events.PublishAsync(ctx, nil, &braid.Record{Value: []byte("tick")}); err != nil && !errors.As(err, &over) {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println("refused:", errors.Is(over, braid.ErrOverloaded), over.Topic)
+
+	for last := false; !last; { // the group wakes up
+		recs, err := slow.Poll(ctx, 100)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := slow.CommitDelivered(ctx); err != nil {
+			log.Fatal(err)
+		}
+		last = recs[len(recs)-1].Offset+1 == events.Accounting().Accepted
+	}
+	for {
+		err := events.Publish(ctx, &braid.Record{Value: []byte("tock")})
+		if !errors.As(err, &over) {
+			fmt.Println("in the end:", err)
+			break
+		}
+		time.Sleep(over.RetryAfter)
+	}
+	// Output:
+	// refused: true events
+	// in the end: <nil>
+}
+
+// A listener hears of each change once, of partitions, topics and the broker as a whole.
+func ExampleBroker_OnBackpressureChanged() {
+	ctx := context.Background()
+	b, err := braid.Open("", braid.Options{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer b.Close()
+	changes := make(chan braid.BackpressureEvent, 10)
+	cancel := b.OnBackpressureChanged(func(e braid.BackpressureEvent) {
+		if e.Subsystem() == "broker" {
+			changes <- e
+		}
+	})
+	defer cancel()
+
+	// A group that reads nothing, and a topic that lets none be further behind than ten records.
+	events, err := b.CreateTopic(ctx, "events", braid.TopicConfig{MaxBacklog: 10})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := events.Subscribe(ctx, "slow", braid.SubscribeOptions{}); err != nil {
+		log.Fatal(err)
+	}
+	for range 11 {
+		if err := events.PublishAsync(ctx, nil, &braid.Record{Value: []byte("tick")}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	e := <-changes
+	fmt.Println(e.Subsystem(), "is", e.Current, "and was", e.Previous)
+	now := b.Backpressure()
+	fmt.Println("the worst:", now.State, "in partition", now.Partition, "of", now.Topic)
+	// Output:
+	// broker is shedding and was normal
+	// the worst: shedding in partition 1 of events
 }

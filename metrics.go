@@ -3,6 +3,8 @@ package braid
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +24,7 @@ type Metrics struct {
 	// Published counts the records that were stored, by transactions too; Failed those of Publish and PublishAsync that ended with an error, refused ones
 	// included; Consumed those that groups were delivered.
 	Published, Failed, Consumed int64
-	// Accounting is what became of all records.
+	// Accounting is what became of all records. It and the three before include topics that have been deleted.
 	Accounting Accounting
 	// Rate is what was stored per second, averaged over the last minute.
 	Rate partition.Rate
@@ -59,36 +61,6 @@ type TopicMetrics struct {
 	Groups                      []GroupMetrics     // by name
 }
 
-// Accounting is what became of the records that were published: Accepted = Stored + Dropped + Unknown + Pending, at any moment. Records of transactions
-// are among them; records that were refused, or withdrawn before they were written, are not.
-type Accounting struct {
-	Accepted int64
-	Stored   int64
-	Dropped  int64 // by DropOldest; certainly not stored
-	Unknown  int64 // ErrOutcomeUnknown
-	Pending  int64 // no outcome yet: they wait for room in a queue, are queued, or are being written
-}
-
-func (a *Accounting) add(s partition.Stats) {
-	a.sum(Accounting{s.Accepted, s.Stored, s.Dropped, s.Unknown, s.Pending()})
-}
-
-func (a *Accounting) sum(b Accounting) {
-	a.Accepted, a.Stored, a.Dropped, a.Unknown, a.Pending = a.Accepted+b.Accepted, a.Stored+b.Stored, a.Dropped+b.Dropped, a.Unknown+b.Unknown, a.Pending+b.Pending
-}
-
-// Accounting tells what became of the topic's records since Open.
-func (t *Topic) Accounting() Accounting {
-	tab := t.table.Load()
-	out := tab.past
-	for _, p := range tab.all {
-		if p.live != nil {
-			out.add(p.live.Stats())
-		}
-	}
-	return out
-}
-
 // PartitionMetrics is a partition's part of [Metrics].
 type PartitionMetrics struct {
 	ID            PartitionID
@@ -119,7 +91,16 @@ func (b *Broker) Metrics(ctx context.Context) (*Metrics, error) {
 		m.StateKeys, m.StateBytes = sized.Size()
 	}
 	var spent, calls int64
-	for _, t := range b.Topics() {
+	topics, past := b.counted()
+	m.Published, m.Failed, m.Consumed, m.Accounting = past.Stored, past.failed, past.consumed, past.Accounting
+	slices.SortFunc(topics, func(x, y *Topic) int { return strings.Compare(x.name, y.name) })
+	for _, t := range topics {
+		if t.deleted.Load() {
+			a := t.Accounting()
+			m.Published, m.Failed, m.Consumed = m.Published+a.Stored, m.Failed+t.failed.Load(), m.Consumed+t.delivered()
+			m.Accounting.sum(a)
+			continue
+		}
 		tm, err := t.metrics(ctx, r, m)
 		if err != nil {
 			return nil, fmt.Errorf("metrics of topic %s: %w", t.name, err)

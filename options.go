@@ -144,8 +144,8 @@ type Options struct {
 	// Limits bounds what the broker takes on; see also [Broker.Reconfigure].
 	Limits Limits
 	// Enrich, if it is not nil, completes each record before it is published, for example with headers: it may change the record, which belongs to the
-	// publisher again afterwards. It runs on the publisher's goroutine, by several at a time. While a topic whose strategy is DegradeQuality or
-	// Adaptive is Critical or worse it is left out.
+	// publisher again afterwards. It runs on the publisher's goroutine, by several at a time. While a topic whose strategy is DegradeQuality, or
+	// Adaptive that has come to degrade, is Critical or worse it is left out.
 	Enrich func(*Record)
 	// OnScaled is told what a topic's scaler has done, or has failed to do. It is called on the scaler's goroutine, which waits for it, and must not close
 	// the broker or change topics.
@@ -174,9 +174,10 @@ type TopicConfig struct {
 	// Backpressure says what happens when publishers are faster than the disk: see [backpressure.Policy] and [backpressure.Strategy]. Default: publishers wait,
 	// in the order of arrival. MaxRecords is at most, and by default, Limits.MaxQueueDepth. It is each partition's, and can be changed at any time.
 	//
-	// Under DegradeQuality and Adaptive, Options.Enrich is left out while the topic is Critical or worse. With ReduceAck, and Durability Fsync, records are
+	// Under DegradeQuality, and when Adaptive has come to it, a round waits up to 2 ms for more records while its partition is Warning or worse, and
+	// Options.Enrich is left out while one of the topic's is Critical or worse. With ReduceAck, and Durability Fsync, records are
 	// then acknowledged as soon as they are written while their partition is Shedding, and synced within 50 ms or with the next round: their Ack is
-	// AckWritten, a power cut in between loses them, and they are visible once they are synced, like all others. Flush waits for that.
+	// AckWritten, for those who read them too, a power cut in between loses them, and they are visible once they are synced, like all others. Flush waits for that.
 	Backpressure backpressure.Policy `json:"backpressure,omitzero"`
 	// MaxBacklog, if it is not 0, has slow consumers slow publishers down: when so many records of a partition are stored that the slowest of the topic's groups has not committed, nothing
 	// more is taken from the partition's queue, and Backpressure says what happens to publishers: BlockProducer has them wait for their

@@ -1,11 +1,13 @@
 package braid
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braid-go/braid/backpressure"
@@ -166,17 +168,35 @@ func (l *pressureListener) call(e BackpressureEvent) {
 	l.f(e)
 }
 
-// close ends the listeners, and waits for calls that are under way.
-func (h *pressure) close() {
+// close ends the listeners, and waits for calls that are under way, until ctx ends.
+func (h *pressure) close(ctx context.Context) {
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
-	h.running.Wait()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.running.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// begin runs f beside the listeners, unless they are ended already.
+func (h *pressure) begin(f func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.running.Go(f)
+	}
 }
 
 // OnBackpressureChanged has f told of each change of a partition's, a topic's or the broker's backpressure state, once and in order, until
-// cancel is called or the broker is closed. f runs on a goroutine of its own, one call at a time: if it is slow, events wait for it, and nobody waits for it but Close for
-// a call that is under way; if it panics, that is logged. cancel does not wait for a call that is under way.
+// cancel is called or the broker is closed. f runs on a goroutine of its own, one call at a time: if it is slow, events wait for it, and nobody waits for it but Close (and
+// Shutdown as long as its context allows) for a call that is under way; if it panics, that is logged. f may change topics and limits and call cancel, which
+// does not wait for a call that is under way; it must not close the broker, which would wait for it.
 func (b *Broker) OnBackpressureChanged(f func(BackpressureEvent)) (cancel func()) {
 	l := &pressureListener{f: f, failed: func(p any, stack []byte) {
 		b.opts.Logger.Error("a backpressure listener panicked", "panic", p, "stack", string(stack))
@@ -283,4 +303,48 @@ func (t *Topic) enrich(recs []*Record) {
 // degrades reports whether a partition's queue is so full that less is to be done for each record.
 func (t *Topic) degrades(from BackpressureState) bool {
 	return slices.ContainsFunc(t.table.Load().active, func(p *topicPartition) bool { return p.live != nil && p.live.Degrades(from) })
+}
+
+// dropLog has the logger told that records are dropped.
+type dropLog struct {
+	records atomic.Int64 // since it was told last
+	running atomic.Bool
+}
+
+// dropLogInterval is how often the logger is told at most, of each topic.
+const dropLogInterval = 10 * time.Second
+
+// dropped takes note of records that DropOldest has dropped. It runs under a queue's lock.
+func (t *Topic) dropped(records int) {
+	t.drops.records.Add(int64(records))
+	if !t.drops.running.Load() && t.drops.running.CompareAndSwap(false, true) {
+		t.b.pressure.begin(t.logDrops)
+	}
+}
+
+// logDrops tells the logger, at once and then from time to time until nothing more is dropped.
+func (t *Topic) logDrops() {
+	d, again := &t.drops, time.NewTicker(dropLogInterval)
+	defer again.Stop()
+	for closing := false; ; {
+		n := d.records.Swap(0)
+		if n > 0 {
+			t.b.opts.Logger.Warn("records are dropped: publishers outrun the disk", "topic", t.name, "records", n)
+		}
+		if closing {
+			return
+		}
+		if n == 0 {
+			d.running.Store(false)
+			if d.records.Load() == 0 || !d.running.CompareAndSwap(false, true) {
+				return
+			}
+			continue
+		}
+		select {
+		case <-again.C:
+		case <-t.b.done:
+			closing = true
+		}
+	}
 }

@@ -38,12 +38,13 @@ type Topic struct {
 
 	scaler     atomic.Pointer[scaler.Loop] // nil: partitions change only when they are told to
 	stopScaler context.CancelFunc
-	holding    atomic.Int32                  // partitions that hold publishers back because of MaxBacklog
-	failed     atomic.Int64                  // records whose publishing ended with an error
-	consumed   atomic.Int64                  // records delivered to members that have left
-	latency    latency                       // of Publish
-	degraded   atomic.Int64                  // records that were not enriched
-	reduced    atomic.Int64                  // records that were acknowledged before they were synced
+	holding    atomic.Int32 // partitions that hold publishers back because of MaxBacklog
+	failed     atomic.Int64 // records whose publishing ended with an error
+	consumed   atomic.Int64 // records delivered to members that have left
+	latency    latency      // of Publish
+	degraded   atomic.Int64 // records that were not enriched
+	reduced    atomic.Int64 // records that were acknowledged before they were synced
+	drops      dropLog
 	worst      atomic.Uint32                 // BackpressureState; written by the broker's pressure
 	pools      *xsync.MapOf[*pool, struct{}] // those that have scalers of their own
 }
@@ -186,6 +187,7 @@ func (t *Topic) partitionConfig(id PartitionID) partition.Config {
 		OnPressure: func(from, to backpressure.State, depth backpressure.Weight) {
 			t.b.pressure.changed(t, id, from, to, depth)
 		},
+		OnDropped: t.dropped,
 		Backlog:   t.Config().MaxBacklog,
 		OnHeld:    t.held,
 		Budget:    t.b.memory,
@@ -415,11 +417,13 @@ func (b *Broker) DeleteTopic(ctx context.Context, name string) error {
 	}
 	b.mu.Lock()
 	delete(b.topics, name)
+	b.leaving = append(b.leaving, t)
 	b.mu.Unlock()
 	t.deleted.Store(true)
 	close(t.gone)
 	b.announce()
 	b.reclaim(name, t.table.Load().all)
+	b.remember(t)
 	return nil
 }
 

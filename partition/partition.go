@@ -26,6 +26,8 @@ type Config struct {
 	Pressure backpressure.Policy
 	// OnPressure is told how full the queue is when that changes, in order. It must be fast, and must not call the partition. It may be nil.
 	OnPressure func(from, to backpressure.State, depth backpressure.Weight)
+	// OnDropped is told how many records have been dropped. It must be fast, and must not call the partition. It may be nil.
+	OnDropped func(records int)
 	// Backlog is the first SetBacklog's; 0: none.
 	Backlog int64
 	// OnHeld is told when the appender begins to hold back, and when it ends to. It must not call the partition. It may be nil.
@@ -305,6 +307,9 @@ func (p *Partition) owner() backpressure.Owner[*Request] {
 // drop ends the life of a request that was queued and is dropped.
 func (p *Partition) drop(r *Request) {
 	if r.state.CompareAndSwap(stateQueued, stateEncoding) {
+		if p.cfg.OnDropped != nil && r.records > 0 {
+			p.cfg.OnDropped(r.records)
+		}
 		p.resolve(r, ErrDropped)
 	} else {
 		r.Release() // withdrawn
