@@ -34,7 +34,7 @@ type jammed struct {
 	calls    sync.WaitGroup
 }
 
-// jam runs f in a bubble.
+// jam runs f in a bubble. Other topics go on, by way of the commit log.
 func jam(t *testing.T, p backpressure.Policy, opts Options, f func(*jammed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -433,8 +433,12 @@ func TestMaxMemoryBytesBoundsTheQueuesOfAllPartitionsTogether(t *testing.T) {
 		if err := put(); err != nil {
 			j.Errorf("an empty queue takes one: %v", err)
 		}
-		if err := put(); !errors.Is(err, ErrOverloaded) {
-			j.Errorf("the memory is used up by another topic: %v", err)
+		refused := false
+		for n := 0; n < 100 && !refused; n++ { // its own appender is at work, and empties it now and then
+			refused = errors.Is(put(), ErrOverloaded)
+		}
+		if !refused {
+			j.Error("the memory is used up by another topic, and nothing is refused")
 		}
 		l := j.b.Limits()
 		l.MaxMemoryBytes = 4 << 20
