@@ -32,7 +32,7 @@ type outages struct {
 	count func(what string)
 
 	gate sync.Mutex   // held by who records an event, and while it is noted what is left
-	told atomic.Int64 // how many events there are, for who does not hold the gate
+	told atomic.Int64 // how many events and notes there are, for who does not hold the gate
 	dead atomic.Bool
 	down chan struct{} // closed when it has happened
 }
@@ -154,6 +154,7 @@ func (s *outages) note(n note) {
 	defer s.gate.Unlock()
 	if !s.dead.Load() {
 		s.past.learn([]note{n})
+		s.told.Add(1)
 		if n.What == noteFailed {
 			s.past.failed = errors.Join(s.past.failed, errors.New(n.Error))
 		}
