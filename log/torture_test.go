@@ -500,9 +500,12 @@ func TestPowerCutsAtEveryOperation(t *testing.T) {
 	l.Close()
 	for _, c := range all {
 		cfg := tortureConfig(c.mem)
-		l, _, err := Open(cfg, &testBirth, Proof{})
+		l, report, err := Open(cfg, &testBirth, Proof{})
 		if err != nil {
 			t.Fatalf("%s: %v", c.what, err)
+		}
+		if len(report.Problems) > 0 {
+			t.Fatalf("%s: taken for damage: %v", c.what, report.Problems)
 		}
 		c.w.goOn(t, cfg, l, c.what, false)
 		cuts++
