@@ -3,6 +3,8 @@ package log
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -91,6 +93,114 @@ func TestALaterFrameTellsDamageFromATornWrite(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A batch that a full disk has taken in part is refused, so none of its frames may be found by a recovery, although some of them are whole.
+func TestWhatAFullDiskHasTakenInPartIsNotFoundAgain(t *testing.T) {
+	for short := 0; short <= 400; short += 16 {
+		mem := vfs.NewMem()
+		armed := false
+		full := vfs.FailAt(1, syscall.ENOSPC, vfs.OpIs(vfs.OpWrite)).Short(short)
+		l := create(t, testConfig(vfs.NewFault(mem, vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+			if armed {
+				return full.Inject(op)
+			}
+			return vfs.Outcome{}
+		}))))
+		w := newWorkload(l)
+		if err := w.write(0, 1); err != nil {
+			t.Fatal(err)
+		}
+		armed = true
+		if err := w.write(0, 1, 1, 1); !errors.Is(err, ErrNoSpace) {
+			t.Fatalf("after %d bytes: %v, want ErrNoSpace", short, err)
+		}
+		killed, _ := reopen(t, testConfig(mem.CrashClone(vfs.CrashOptions{Rand: rand.New(rand.NewPCG(1, 1)), Keep: 1})))
+		w.check(t, killed, fmt.Sprintf("killed after %d bytes", short), false)
+		if err := killed.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.write(0, 1); err != nil { // there is room again
+			t.Fatal(err)
+		}
+		w.check(t, l, fmt.Sprintf("gone on after %d bytes", short), false)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// In the weaker modes frames are written behind others that are not synced, and do not say that they are: if a power cut leaves the later ones only, nothing that was durable is
+// missing.
+func TestAFrameSaysOnlyOfWhatIsDurableThatItIs(t *testing.T) {
+	for _, mode := range []Mode{ModeInterval, ModeOS} {
+		cfg := testConfig(vfs.NewMem())
+		cfg.Mode = mode
+		l := create(t, cfg)
+		synced := int64(0)
+		for i := range int64(6) {
+			if err := put(l, false, "x"); err != nil {
+				t.Fatal(err)
+			}
+			frames := 0
+			for f, err := range l.Frames(t.Context()) {
+				if err != nil || f.Problem != nil {
+					t.Fatal(err, f.Problem)
+				}
+				if frames++; f.Header.Base == i && f.Header.DurableThrough != synced {
+					t.Errorf("mode %d: frame %d says that all is durable up to %d, but that is %d", mode, i, f.Header.DurableThrough, synced)
+				}
+			}
+			if frames != int(i)+1 {
+				t.Fatalf("%d frames", frames)
+			}
+			if i == 3 {
+				if err := l.Sync(); err != nil {
+					t.Fatal(err)
+				}
+				synced = i + 1
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A frame that is missing without a trace, because those behind it have taken its place, is missed all the same.
+func TestAReaderMissesAFrameThatLeavesNoHole(t *testing.T) {
+	cfg := tortureConfig(vfs.NewMem())
+	l := create(t, cfg)
+	var begins []int64
+	for len(l.Segments()) == 1 {
+		begins = append(begins, l.Size())
+		mustPut(t, l, "a value that takes some space")
+	}
+	begins = begins[:len(begins)-1] // the last one is in the second segment
+	s := l.Segments()[0]
+	whole, err := vfs.ReadFile(cfg.FS, "log/"+s.Name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, at := range append(begins, s.Bytes)[:len(begins)-1] {
+		rest := whole[begins[i+1]:s.Bytes]
+		cut := append(append(slices.Clone(whole[:at]), rest...), make([]byte, begins[i+1]-at)...)
+		f, err := cfg.FS.OpenReadWrite("log/" + s.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(cut, 0); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		got, problems := contents(t, l)
+		if _, there := got[int64(i)]; there || !covered(problems, int64(i)) {
+			t.Errorf("frame %d: %v", i, problems)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
