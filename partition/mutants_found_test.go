@@ -176,3 +176,19 @@ func TestADirectRoundDoesNotPassAFrameThatTravelsThroughTheJournal(t *testing.T)
 		}
 	})
 }
+
+// In the weaker modes what was published before a transaction may not be on disk: it is, when the transaction is, or that would be found behind a hole.
+func TestATransactionHasWhatComesBeforeItMadeDurable(t *testing.T) {
+	j := newFakeJournal()
+	mem := vfs.NewMem()
+	h := newHouse(t, mem, log.ModeOS, j, 2)
+	for _, p := range h.parts {
+		if _, err := publish(t.Context(), p, "published"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.s.Transact(t.Context(), put("k", "v"), []*Output{output(h.parts[0], "a"), output(h.parts[1], "b")}); err != nil {
+		t.Fatal(err)
+	}
+	checkRedo(t, mem.CrashClone(vfs.CrashOptions{}), j.kept, h)
+}
