@@ -1,0 +1,209 @@
+package main
+
+import "time"
+
+// partitionMutants are those of the way from a publisher to the disk: packages backpressure and partition.
+var partitionMutants = []mutant{
+	{
+		name: "accepted-counter", short: true,
+		why:  "every record is accounted for: accepted = stored + dropped + unknown + pending",
+		file: "partition/partition.go",
+		old: `	p.accepted.Add(int64(r.records))
+	for {`,
+		new:     `	for {`,
+		noticed: []tests{by("partition", "TestAccountingIsExactWhenAllIsQuiet")},
+	},
+	{
+		name:    "refused-counter",
+		why:     "what is refused was not accepted, once, whoever refuses it",
+		file:    "partition/partition.go",
+		old:     `	p.accepted.Add(-int64(records))`,
+		new:     ``,
+		noticed: []tests{by("partition", "TestAccountingIsExactWhenAllIsQuiet")},
+	},
+	{
+		name:    "dropped-counter",
+		why:     "what is dropped is counted as dropped",
+		file:    "partition/appender.go",
+		old:     `		p.dropped.Add(int64(r.records))`,
+		new:     ``,
+		noticed: []tests{by(".", "TestDropOldestDropsTheFewestAndTellsTheirPublishers")},
+	},
+	{
+		name: "dropped-told", short: true,
+		why:     "whose record is dropped is told",
+		file:    "backpressure/strategy.go",
+		old:     `	q.owner.Dropped(e.value)`,
+		new:     ``,
+		noticed: []tests{by("backpressure", "TestDropOldestDropsTheFewestThatMakeRoom")},
+	},
+	{
+		name: "dropped-released",
+		why:  "what is dropped makes room, no less and no more than it took",
+		file: "backpressure/strategy.go",
+		old: `	q.gauge.release(e.weight)
+	q.owner.Dropped`,
+		new:     `	q.owner.Dropped`,
+		noticed: []tests{by("backpressure", "TestDropOldestDropsTheFewestThatMakeRoom").endsIn(5 * time.Second)},
+	},
+	{
+		name: "gauge-exact",
+		why:  "a queue never holds more than its limits, however many put at once",
+		file: "backpressure/gauge.go",
+		old: `		if g.word.CompareAndSwap(cur, cur+uint64(w)) {
+			return held + w, true
+		}
+`,
+		new: `		g.word.Add(uint64(w))
+		return held + w, true
+`,
+		noticed: []tests{by("backpressure", "TestGaugeNeverAdmitsTwoWhereOneFits", "TestDepthNeverPassesTheLimits")},
+	},
+	{
+		name: "ring-closed-bit",
+		why:  "what is put after Close is refused, not lost",
+		file: "backpressure/ring.go",
+		old: `		if pos&closedBit != 0 {
+			return Closed
+		}
+`,
+		new: `		pos &^= closedBit
+`,
+		noticed: []tests{by("backpressure", "TestRingCloseLetsNoLaterPushClaim").endsIn(5 * time.Second)},
+	},
+	{
+		name: "withdraw-swap", short: true,
+		why:     "a cancelled publisher that is told that its record is not stored is told the truth",
+		file:    "partition/appender.go",
+		old:     `		if r.state.CompareAndSwap(stateQueued, stateEncoding) || r.state.Load() > stateWithdrawn {`,
+		new:     `		if r.state.Store(max(stateEncoding, r.state.Load())); true {`,
+		noticed: []tests{by("partition", "TestAWithdrawnRequestDoesNotGoIntoTheJournal", "TestAWithdrawalIsCountedOnceWhenThePartitionFails")},
+	},
+	{
+		name:    "withdraw-only-queued",
+		why:     "a publisher that is cancelled when its record is being encoded is not told that it is not stored",
+		file:    "partition/request.go",
+		old:     `	if r.state.CompareAndSwap(stateQueued, stateWithdrawn) {`,
+		new:     `	if r.state.Swap(stateWithdrawn) < stateDone {`,
+		noticed: []tests{by(".", "TestACanceledPublishSaysWhatIsTrue")},
+	},
+	{
+		name: "journal-lost",
+		why:  "when the commit log fails under a frame, nothing else may ever have its offsets",
+		file: "partition/pending.go",
+		old: `	p.log.Fail(err)
+	p.pending.forget()
+`,
+		new: `	p.pending.forget()
+`,
+		noticed: []tests{by("partition", "TestAJournalThatFailsUnderARoundFailsThePartitionAndNoOther")},
+	},
+	{
+		name: "journal-announced-early",
+		why:  "what travels through the commit log is visible when that is synced, and not before",
+		file: "partition/appender.go",
+		old: `	a.parcel = p.send(a.builder)
+	return append(dst, checkpoint.Frames{Owner: uint64(p.ID()), Data: data}), nil
+`,
+		new: `	p.arrived(p.send(a.builder))
+	return append(dst, checkpoint.Frames{Owner: uint64(p.ID()), Data: data}), nil
+`,
+		noticed: []tests{by("partition", "TestWhatTravelsThroughTheJournalIsNotVisible")},
+	},
+	{
+		name: "one-path-at-a-time",
+		why:  "a frame is not written behind one that is still on its way through the commit log",
+		file: "partition/appender.go",
+		old: `	if p.pending.traveling() {
+		return nil, true
+	}
+	if err := a.prepare(); err != nil {
+`,
+		new: `	if err := a.prepare(); err != nil {
+`,
+		noticed: []tests{by("partition", "TestADirectRoundDoesNotPassAFrameThatTravelsThroughTheJournal")},
+	},
+	{
+		name:    "unsynced-before-logged",
+		why:     "the commit log takes a frame only when everything before it is durable, or in there too",
+		file:    "partition/pending.go",
+		old:     `	case p.pending.none() && p.log.DurableEnd() < p.log.AssignedEnd():`,
+		new:     `	case false:`,
+		noticed: []tests{by("partition", "TestATransactionHasWhatComesBeforeItMadeDurable")},
+	},
+	{
+		name: "settle-syncs",
+		why:  "before the commit log lets frames go they are synced in their segments",
+		file: "partition/scheduler.go",
+		old: `		if err := p.log.Sync(); err != nil {
+			s.carries(p)`,
+		new: `		if err := p.log.Err(); err != nil {
+			s.carries(p)`,
+		noticed: []tests{by("partition", "TestAPartitionThatCannotBeSyncedKeepsItsFramesInTheJournal")},
+	},
+	{
+		name: "seal-settles",
+		why:  "a partition that is sealed is in its segments, durably, up to the end that its children begin behind",
+		file: "partition/seal.go",
+		old: `	if err := p.settle(); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+`,
+		new: `	if p == nil {
+		return 0, fmt.Errorf("%w: %w", ErrFailed, p.settle())
+	}
+`,
+		noticed: []tests{by("partition", "TestASealComesBehindAllThatWasAccepted")},
+	},
+	{
+		name: "seal-drains",
+		why:  "what was accepted before a partition is sealed is stored in it",
+		file: "partition/seal.go",
+		old: `	if err := p.drained(ctx, last); err != nil {
+		p.setMoving(false)
+		return 0, err
+	}
+`,
+		new:     ``,
+		noticed: []tests{by("partition", "TestASealComesBehindAllThatWasAccepted")},
+	},
+	{
+		name: "seal-waits-for-transactions", short: true,
+		why:  "a split waits for transactions that have their offsets in the partition already",
+		file: "partition/seal.go",
+		old: `	p.pending.wait()
+	if err := p.settle(); err != nil {`,
+		new:     `	if err := p.settle(); err != nil {`,
+		noticed: []tests{by("partition", "TestASealWaitsForATransactionThatHasItsOffsets")},
+	},
+	{
+		name: "seal-bars-transactions",
+		why:  "a transaction that comes behind a seal goes to the partitions that have the range now",
+		file: "partition/pending.go",
+		old: `	case p.sealed:
+		return ErrSealed
+`,
+		new:     ``,
+		noticed: []tests{by("partition", "TestATransactionThatMeetsASealIsRefused")},
+	},
+	{
+		name:    "reduced-synced-soon",
+		why:     "what was acknowledged before its sync is synced soon, also when nothing follows",
+		file:    "partition/appender.go",
+		old:     `	_ = a.p.log.Sync() // a failure`,
+		new:     `	_ = a.p.log.Err() // a failure`,
+		noticed: []tests{by("partition", "TestAReducedAcknowledgementIsFollowedByASyncSoon")},
+	},
+	{
+		name: "transaction-whole",
+		why:  "either all outputs of a transaction get their offsets, or none",
+		file: "partition/transact.go",
+		old: `	for _, o := range c {
+		o.Partition.load.Observe(o.Partition.cfg.Now(), o.Records, o.Bytes, o)
+		o.parcel`,
+		new: `	for _, o := range c[:1] {
+		o.Partition.load.Observe(o.Partition.cfg.Now(), o.Records, o.Bytes, o)
+		o.parcel`,
+		noticed: []tests{by("partition", "TestATransactionHappensWhollyOrNotAtAll")},
+	},
+}
