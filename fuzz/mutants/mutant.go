@@ -25,7 +25,6 @@ type mutant struct {
 type tests struct {
 	dir   string // of the package, below the module's directory
 	names []string
-	args  []string // of the test binary
 	// within is how long they may take. They are given ten times as long as they take without the mutant, if that is more, since the machine may be busy.
 	within time.Duration
 }
@@ -38,12 +37,6 @@ func by(dir string, names ...string) tests {
 	return tests{dir: dir, names: names, within: defaultWithin}
 }
 
-// briefly returns them as they run with -short.
-func (t tests) briefly() tests {
-	t.args = append(slices.Clone(t.args), "-test.short")
-	return t
-}
-
 // endsIn returns them with another time: for mutants that are noticed because a test does not end.
 func (t tests) endsIn(d time.Duration) tests {
 	t.within = d
@@ -51,7 +44,7 @@ func (t tests) endsIn(d time.Duration) tests {
 }
 
 // key tells different commands apart.
-func (t tests) key() string { return t.dir + " " + t.pattern() + " " + strings.Join(t.args, " ") }
+func (t tests) key() string { return t.dir + " " + t.pattern() }
 
 // pattern is what the test binary is to run.
 func (t tests) pattern() string { return "^(" + strings.Join(t.names, "|") + ")$" }

@@ -205,8 +205,7 @@ func (r *runner) exec(ctx context.Context, binary string, t tests, within time.D
 	defer os.RemoveAll(temp)
 	late, cancel := context.WithTimeout(ctx, within+grace)
 	defer cancel()
-	args := append([]string{"-test.v", "-test.run", t.pattern(), "-test.timeout", within.String()}, t.args...)
-	cmd := exec.CommandContext(late, binary, args...)
+	cmd := exec.CommandContext(late, binary, "-test.v", "-test.run", t.pattern(), "-test.timeout", within.String())
 	cmd.Dir = filepath.Join(r.root, filepath.FromSlash(t.dir))
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 	cmd.WaitDelay = time.Second
