@@ -92,10 +92,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	}
 	r := &runner{root: root, parallel: parallel, progress: progress, verbose: verbose}
 	results, err := r.run(ctx, chosen)
-	if err != nil {
-		return err
+	if len(results) > 0 { // also after an interrupt
+		err = errors.Join(err, printTable(out, results))
 	}
-	if err := printTable(out, results); err != nil {
+	if err != nil {
 		return err
 	}
 	return verdict(results)
