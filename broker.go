@@ -117,7 +117,7 @@ func (b *Broker) release() error {
 	return errors.Join(errs...)
 }
 
-// Dir returns the directory given to Open, "" in memory.
+// Dir returns the directory given to Open, or, if that is a link, the one it leads to; "" in memory.
 func (b *Broker) Dir() string { return b.dir }
 
 // OpenReport tells what Open found and did.

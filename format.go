@@ -91,7 +91,7 @@ func decodeFormat(path string, b []byte) (format, error) {
 func readFormat(dir string) (format, error) {
 	path := filepath.Join(dir, formatName)
 	b, err := vfs.ReadFile(vfs.OS, path, 4096)
-	if errors.Is(err, vfs.ErrTooLarge) {
+	if errors.Is(err, vfs.ErrTooLarge) || errors.Is(err, vfs.ErrNotRegular) {
 		return format{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if err != nil {
@@ -129,7 +129,7 @@ func makeDir(dir string) error {
 	info, err := os.Stat(dir)
 	if err == nil {
 		if !info.IsDir() {
-			return &fs.PathError{Op: "open", Path: dir, Err: errors.New("not a directory")}
+			return &fs.PathError{Op: "open", Path: dir, Err: errNotDirectory}
 		}
 		return nil
 	}
@@ -139,11 +139,20 @@ func makeDir(dir string) error {
 	return vfs.OS.SyncDir(filepath.Dir(dir))
 }
 
+// target is where a data directory is that may be a link: below it none is followed.
+func target(dir string) (string, error) {
+	clean := filepath.Clean(dir)
+	if info, err := os.Lstat(clean); err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return dir, nil // what is wrong with it shows soon
+	}
+	return filepath.EvalSymlinks(clean)
+}
+
 // lockDir takes the directory's lock, or says ErrLocked.
 func lockDir(dir string) (*flock.Flock, error) {
 	path := filepath.Join(dir, lockName)
-	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "lock", Path: path, Err: errors.New("not a regular file")}
+	if err := checkLock(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	l := flock.New(path, flock.SetPermissions(0o600))
 	ctx, cancel := context.WithTimeout(context.Background(), lockPatience)
@@ -159,12 +168,39 @@ func lockDir(dir string) (*flock.Flock, error) {
 	return nil, err
 }
 
+// checkLock refuses a lock that is no file: whoever follows a link locks something else.
+func checkLock(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, &fs.PathError{Op: "lock", Path: path, Err: vfs.ErrNotRegular})
+	}
+	return err
+}
+
+// checkDirs refuses a link in the place of one of the directories in a data directory: it would be followed by whatever names something
+// below it. (The data directory itself may be one: that is its owner's choice.)
+func (b *Broker) checkDirs() error {
+	for _, name := range []string{storeName, partitionsName} {
+		path := filepath.Join(b.dir, name)
+		for _, stat := range []func(string) (fs.FileInfo, error){vfs.OS.Stat, b.opts.fs.Stat} {
+			if info, err := stat(path); err == nil && !info.IsDir() {
+				return fmt.Errorf("%w: %w", ErrCorrupt, &fs.PathError{Op: "open", Path: path, Err: errNotDirectory})
+			}
+		}
+	}
+	return nil
+}
+
+var errNotDirectory = errors.New("not a directory")
+
 // writerLive reports whether a broker has the directory open for writing. It asks by taking the
 // lock shared for an instant; the file is never made.
 func writerLive(dir string) (bool, error) {
 	path := filepath.Join(dir, lockName)
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+	if err := checkLock(path); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
+	} else if err != nil {
+		return false, err
 	}
 	l := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	defer l.Close()

@@ -106,7 +106,13 @@ func (b *Broker) openWritable() error {
 		return err
 	}
 	var err error
+	if b.dir, err = target(b.dir); err != nil {
+		return err
+	}
 	if b.lock, err = lockDir(b.dir); err != nil {
+		return err
+	}
+	if err := b.checkDirs(); err != nil {
 		return err
 	}
 	f, err := prepareDir(b.dir)
@@ -274,6 +280,9 @@ func (b *Broker) sweepPartitions(cat *catalog) error {
 		}
 		changed = true
 		path := filepath.Join(root, name)
+		if !e.IsDir() {
+			return fmt.Errorf("%w: %w", ErrCorrupt, &fs.PathError{Op: "open", Path: path, Err: errNotDirectory})
+		}
 		if doomed[name] {
 			err = b.removePartition(path)
 		} else {

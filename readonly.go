@@ -16,6 +16,9 @@ import (
 // store as it stands on disk, and opens the logs so that they show what is proven
 // durable. Nothing is written, repaired or removed.
 func (b *Broker) openReadOnly() error {
+	if err := b.checkDirs(); err != nil {
+		return err
+	}
 	cat, view, err := b.loadCatalog()
 	if err != nil {
 		return err

@@ -80,11 +80,14 @@ func decodeCurrent(b []byte) (*current, error) {
 // there is fs.ErrNotExist too.
 func readCurrent(dir string, id [16]byte) (*current, error) {
 	path := filepath.Join(dir, currentName)
+	if err := checkDirectory(dir); err != nil {
+		return nil, err
+	}
 	b, err := vfs.ReadFile(vfs.OS, path, maxCurrent)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w: %w", &MissingDataError{path, "the file is gone"}, err)
-	case errors.Is(err, vfs.ErrTooLarge):
+	case errors.Is(err, vfs.ErrTooLarge), errors.Is(err, vfs.ErrNotRegular):
 		return nil, &CorruptError{path, 0, -1, err.Error()}
 	case err != nil:
 		return nil, err

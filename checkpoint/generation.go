@@ -173,9 +173,13 @@ func listGenerations(dir string) ([]uint64, error) {
 	var numbers []uint64
 	for _, info := range infos {
 		n, err := strconv.ParseUint(info.Name(), 10, 64)
-		if err == nil && n > 0 && info.IsDir() && filepath.Join(dir, info.Name()) == generationDir(dir, n) {
-			numbers = append(numbers, n)
+		if err != nil || n == 0 || filepath.Join(dir, info.Name()) != generationDir(dir, n) {
+			continue
 		}
+		if err := checkDirectory(generationDir(dir, n)); err != nil {
+			return nil, err
+		}
+		numbers = append(numbers, n)
 	}
 	return numbers, nil
 }

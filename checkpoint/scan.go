@@ -48,14 +48,25 @@ func (s *scanned) raw(e located) []byte {
 	return framed[head:]
 }
 
+// checkDirectory refuses what is there and no directory: a link would be followed by whatever names something below it.
+func checkDirectory(path string) error {
+	if info, err := vfs.OS.Stat(path); err == nil && !info.IsDir() {
+		return &CorruptError{path, 0, -1, "not a directory"}
+	}
+	return nil
+}
+
 // readGeneration scans the file of a generation.
 func readGeneration(dir string, number uint64, id [16]byte) (*scanned, error) {
 	path := segmentPath(dir, number)
+	if err := checkDirectory(generationDir(dir, number)); err != nil {
+		return nil, err
+	}
 	data, err := vfs.ReadFile(vfs.OS, path, maxGenerationFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &MissingDataError{path, "the file is gone"}
 	}
-	if errors.Is(err, vfs.ErrTooLarge) {
+	if errors.Is(err, vfs.ErrTooLarge) || errors.Is(err, vfs.ErrNotRegular) {
 		return nil, &CorruptError{path, 0, -1, err.Error()}
 	}
 	if err != nil {

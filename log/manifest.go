@@ -183,7 +183,7 @@ func readManifest(c *Config) (*manifest, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &MissingDataError{Dir: c.Dir, File: manifestName, Reason: "the manifest is gone"}
 	}
-	if errors.Is(err, vfs.ErrTooLarge) {
+	if errors.Is(err, vfs.ErrTooLarge) || errors.Is(err, vfs.ErrNotRegular) {
 		return nil, &CorruptError{Dir: c.Dir, File: manifestName, Len: -1, Reason: err.Error()}
 	}
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+
+	"github.com/braid-go/braid/internal/vfs"
 )
 
 // ReadOnlyOptions says what is known of a log that is opened for reading only.
@@ -23,7 +25,7 @@ func OpenReadOnly(cfg Config, want *Birth, o ReadOnlyOptions) (*Log, *Report, er
 	report := &Report{}
 	m, err := openManifest(&cfg, want)
 	var corrupt *CorruptError
-	if errors.As(err, &corrupt) && m == nil {
+	if errors.As(err, &corrupt) && m == nil && corrupt.File == manifestName {
 		report.Problems = append(report.Problems, err)
 		m, err = manifestFromHeaders(&cfg, want)
 	}
@@ -150,6 +152,9 @@ func manifestFromHeaders(cfg *Config, want *Birth) (*manifest, error) {
 	known := false
 	for _, info := range files {
 		f, err := cfg.FS.Open(cfg.path(info.Name()))
+		if errors.Is(err, vfs.ErrNotRegular) {
+			return nil, &CorruptError{Dir: cfg.Dir, File: info.Name(), Len: -1, Reason: err.Error()}
+		}
 		if err != nil {
 			return nil, err
 		}

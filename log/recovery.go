@@ -55,6 +55,9 @@ func (l *Log) scan(s *segment, from mark, logged []loggedFrame) (*found, error) 
 		r.gone = err
 		return r, l.scanFrames(l.scanner(nil, 0), r)
 	}
+	if errors.Is(err, vfs.ErrNotRegular) {
+		return nil, l.corrupt(s, 0, -1, s.base, s.base, err.Error())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -203,8 +206,11 @@ func Open(cfg Config, want *Birth, proof Proof) (*Log, *Report, error) {
 }
 
 func openManifest(cfg *Config, want *Birth) (*manifest, error) {
-	if _, err := cfg.FS.Stat(cfg.Dir); errors.Is(err, fs.ErrNotExist) {
+	switch info, err := cfg.FS.Stat(cfg.Dir); {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, &MissingDataError{Dir: path.Dir(cfg.Dir), File: path.Base(cfg.Dir), Reason: "the log's directory is gone"}
+	case err == nil && !info.IsDir(): // a link would be followed by whatever names something below it
+		return nil, &CorruptError{Dir: path.Dir(cfg.Dir), File: path.Base(cfg.Dir), Len: -1, Reason: "not a directory"}
 	}
 	m, err := readManifest(cfg)
 	if err != nil {
@@ -396,6 +402,8 @@ func (l *Log) checkSealed() (problems []error, err error) {
 			problems = append(problems, &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: s.base, Next: s.end, Reason: "the segment is gone"})
 		case err != nil:
 			return nil, err
+		case !info.Mode().IsRegular():
+			problems = append(problems, &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: s.base, Next: s.end, Reason: "what is in its place is " + vfs.ErrNotRegular.Error()})
 		case info.Size() < s.size:
 			problems = append(problems, &MissingDataError{Dir: l.cfg.Dir, File: s.name(), From: s.base, Next: s.end,
 				Reason: fmt.Sprintf("%d bytes instead of %d; what is there stays readable", info.Size(), s.size)})
@@ -438,7 +446,7 @@ func (l *Log) keepTorn(s *segment, torn []byte, v verdict, report *Report) error
 			report.Torn = append(report.Torn, TornTail{File: name, From: from, Bytes: int64(len(torn))})
 			return nil
 		}
-		if err == nil || errors.Is(err, vfs.ErrTooLarge) {
+		if err == nil || errors.Is(err, vfs.ErrTooLarge) || errors.Is(err, vfs.ErrNotRegular) {
 			continue
 		}
 		if !errors.Is(err, fs.ErrNotExist) {

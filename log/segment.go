@@ -111,6 +111,9 @@ func (s *segment) acquire(c *Config) (vfs.File, error) {
 	defer s.mu.Unlock()
 	if s.users == 0 {
 		f, err := openSegment(c, s.name())
+		if errors.Is(err, vfs.ErrNotRegular) { // a link, most likely: the file that was written is not there
+			err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		}
 		if err != nil {
 			return nil, err
 		}
