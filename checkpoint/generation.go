@@ -7,7 +7,6 @@ import (
 	"math"
 	"path/filepath"
 	"strconv"
-	"syscall"
 
 	"github.com/tidwall/wal"
 
@@ -90,10 +89,8 @@ func (g *generation) prepare(sub, dir string) error {
 	return nil
 }
 
-// noSpace tells a full disk or an exhausted quota from other failures.
-func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrNoSpace)
-}
+// noSpace tells the want of space from other failures.
+func noSpace(err error) bool { return vfs.NoSpace(err) || errors.Is(err, ErrNoSpace) }
 
 // room makes sure that an entry of n bytes can be written without needing space: the
 // zeros that it will replace are there. Nothing of the entry has been written when it

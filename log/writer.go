@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"syscall"
 
 	"github.com/braid-go/braid/internal/vfs"
 )
@@ -86,8 +85,8 @@ func (l *Log) Write(b *Builder) error {
 	if err := l.makeRoom(int64(len(data))); err != nil {
 		return err
 	}
-	if n, err := l.w.file.WriteAt(data, l.w.end.pos); err != nil {
-		return l.writeFailed(n, err)
+	if _, err := l.w.file.WriteAt(data, l.w.end.pos); err != nil {
+		return l.writeFailed(int64(len(data)), err)
 	}
 	l.Assign(b)
 	l.wrote(frames, int64(len(data)))
@@ -136,15 +135,21 @@ func (l *Log) wrote(frames []FrameInfo, size int64) {
 	l.mu.Unlock()
 }
 
-// writeFailed decides what a failed write means. For want of space n bytes may have been written all the same, and with them
+// writeFailed decides what a failed write of n bytes means. For want of space some of them may have been written all the same, and with them
 // whole frames, whose records the caller is told are not stored: they are overwritten, so that no
-// recovery can find them. The space for that is there.
-func (l *Log) writeFailed(n int, err error) error {
-	if !errors.Is(err, syscall.ENOSPC) {
+// recovery can find them. The space for that is there. How many have been written cannot be asked of the operating system's files: package os does not pass on
+// what a write that failed has done before.
+func (l *Log) writeFailed(n int64, err error) error {
+	if !vfs.NoSpace(err) {
 		return l.fail(wrap(err, "write"))
 	}
-	for at := 0; at < n; at += len(zeros) {
-		if _, err := l.w.file.WriteAt(zeros[:min(len(zeros), n-at)], l.w.end.pos+int64(at)); err != nil {
+	size, serr := l.w.file.Size()
+	if serr != nil {
+		return l.fail(wrap(serr, "take back a short write"))
+	}
+	end := min(l.w.end.pos+n, size)
+	for at := l.w.end.pos; at < end; at += int64(len(zeros)) {
+		if _, err := l.w.file.WriteAt(zeros[:min(int64(len(zeros)), end-at)], at); err != nil {
 			return l.fail(wrap(err, "take back a short write"))
 		}
 	}
@@ -152,6 +157,14 @@ func (l *Log) writeFailed(n int, err error) error {
 }
 
 func noSpace(err error) error { return fmt.Errorf("%w: %w", ErrNoSpace, err) }
+
+// orNoSpace gives the want of space its name, and leaves other errors alone.
+func orNoSpace(err error) error {
+	if vfs.NoSpace(err) && !errors.Is(err, ErrNoSpace) {
+		return noSpace(err)
+	}
+	return err
+}
 
 // openActive opens the active segment for writing.
 func (l *Log) openActive() error {
@@ -198,7 +211,7 @@ func (l *Log) reserve(n int64) error {
 	}
 	size := l.nextStretch(n, maxReserved)
 	if err := l.w.file.Reserve(l.w.end.pos, size); err != nil {
-		if errors.Is(err, syscall.ENOSPC) {
+		if vfs.NoSpace(err) {
 			return noSpace(err)
 		}
 		return l.fail(wrap(err, "reserve space"))
@@ -219,7 +232,7 @@ func (l *Log) zeroFill(need int64) error {
 	to := max(need, l.w.end.pos+l.nextStretch(need-l.w.end.pos, maxZeroed))
 	for at := from; at < to; at += int64(len(zeros)) {
 		if _, err := l.w.file.WriteAt(zeros[:min(int64(len(zeros)), to-at)], at); err != nil {
-			if errors.Is(err, syscall.ENOSPC) {
+			if vfs.NoSpace(err) {
 				return noSpace(err)
 			}
 			return l.fail(wrap(err, "fill with zeros"))
@@ -323,7 +336,7 @@ func (l *Log) rollHeld(base int64) error {
 	l.w.nextUnique++
 	f, err := createSegment(&l.cfg, segmentHeader{Birth: l.birth, Salt: l.salt, Base: base, Unique: unique}, "")
 	if err != nil {
-		if errors.Is(err, syscall.ENOSPC) {
+		if vfs.NoSpace(err) {
 			return noSpace(err)
 		}
 		return l.fail(err)
@@ -398,7 +411,7 @@ func (l *Log) writeManifest(segments []*segment) error {
 		birth: l.birth, salt: l.salt, nextUnique: l.w.nextUnique, durable: l.synced.Load(), segments: l.entries(segments),
 	}
 	if err := writeManifest(&l.cfg, m); err != nil {
-		if errors.Is(err, syscall.ENOSPC) && !l.manifestIs(m) {
+		if vfs.NoSpace(err) && !l.manifestIs(m) {
 			return noSpace(err)
 		}
 		return l.fail(err)

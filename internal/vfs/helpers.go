@@ -7,12 +7,19 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"syscall"
 )
 
 // TempSuffix ends the name under which WriteFileAtomic prepares a file. A crash
 // may leave such a file behind; it means nothing, and the next WriteFileAtomic
 // of the same name removes it.
 const TempSuffix = ".tmp"
+
+// NoSpace tells the want of space from other failures: a full disk, an exhausted quota, and a file that may not become any larger. In each case nothing is
+// wrong with what is there, and writing works again when it is over.
+func NoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
+}
 
 // ErrTooLarge is returned, inside a *fs.PathError, by ReadFile.
 var ErrTooLarge = errors.New("file too large")

@@ -20,6 +20,8 @@
 //   - Rename replaces an existing target atomically.
 //   - Names are slash-separated paths; a symbolic link in the last element is
 //     refused, never followed.
+//   - A write that fails may have written any part of its bytes, whatever count it
+//     returns: that of package os is 0 also where the system has written some.
 //   - Errors are those of the os package (*fs.PathError); errors.Is works with
 //     fs.ErrNotExist, fs.ErrExist, fs.ErrPermission and syscall.ENOSPC.
 //
