@@ -12,6 +12,7 @@ import (
 
 	"github.com/braid-go/braid/backpressure"
 	"github.com/braid-go/braid/checkpoint"
+	"github.com/braid-go/braid/internal/vfs"
 	"github.com/braid-go/braid/log"
 	"github.com/braid-go/braid/partition"
 )
@@ -72,6 +73,9 @@ func Open(dir string, opts Options) (*Broker, error) {
 	if err != nil {
 		b.closePartitions(context.Background())
 		b.release()
+		if vfs.NoSpace(err) && !errors.Is(err, ErrNoSpace) {
+			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		}
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	if !opts.ReadOnly {

@@ -271,7 +271,9 @@ func topicOf(t *testing.T, b *Broker) *Topic {
 
 // firstOf returns the first partition, or the first generation.
 func firstOf(names []string, dir string) string {
-	return names[slices.IndexFunc(names, func(name string) bool { return path.Dir(name) == dir && strings.HasPrefix(path.Base(name), "0") && path.Ext(name) == "" })]
+	return names[slices.IndexFunc(names, func(name string) bool {
+		return path.Dir(name) == dir && strings.HasPrefix(path.Base(name), "0") && path.Ext(name) == ""
+	})]
 }
 
 // contentOf returns the content of a file, or of all files of a directory.

@@ -220,7 +220,7 @@ func (t *Topic) openPartition(info partition.Info, proof log.Proof) (*topicParti
 func (t *Topic) createPartition(info partition.Info) (*topicPartition, error) {
 	p, err := partition.Create(t.partitionConfig(info.ID), t.birth(info), info.First)
 	if err != nil {
-		return nil, err
+		return nil, logError(t.name, info.ID, err)
 	}
 	return &topicPartition{id: info.ID, log: p.Log(), live: p}, nil
 }

@@ -59,7 +59,7 @@ type mark struct {
 func Create(cfg Config, birth Birth, first int64) (*Log, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.FS.Mkdir(cfg.Dir); err != nil {
-		return nil, wrap(err, "create log")
+		return nil, wrap(orNoSpace(err), "create log")
 	}
 	var salt [4]byte
 	rand.Read(salt[:]) // never fails
@@ -81,7 +81,7 @@ func Create(cfg Config, birth Birth, first int64) (*Log, error) {
 		err = cfg.FS.SyncDir(path.Dir(cfg.Dir))
 	}
 	if err != nil {
-		return nil, wrap(err, "create log %s", cfg.Dir)
+		return nil, wrap(orNoSpace(err), "create log %s", cfg.Dir)
 	}
 	l := newLog(cfg, m)
 	l.adopt(m)

@@ -200,7 +200,7 @@ func Open(cfg Config, want *Birth, proof Proof) (*Log, *Report, error) {
 	l.adopt(m)
 	report := &Report{}
 	if err := l.recover(m, proof, report); err != nil {
-		return nil, nil, wrap(err, "open log %s", cfg.Dir)
+		return nil, nil, wrap(orNoSpace(err), "open log %s", cfg.Dir)
 	}
 	return l, report, nil
 }
