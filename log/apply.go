@@ -78,11 +78,11 @@ func (l *Log) Apply(data []byte, frames []FrameInfo) error {
 		return err
 	}
 	// Without room for another segment this one, in which there is room, grows.
-	if err := l.rollIfFull(int64(len(data)), frames[0].Base); err != nil && !errors.Is(err, ErrNoSpace) {
+	if err := l.rollIfFull(int64(len(data)), frames[0].Base); err != nil && !errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrNoDescriptors) {
 		return err
 	}
 	if err := l.openActive(); err != nil {
-		return err
+		return l.fail(err)
 	}
 	if err := l.reserve(int64(len(data))); err != nil {
 		return l.fail(wrap(err, "apply logged frames"))

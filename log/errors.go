@@ -11,6 +11,7 @@ var (
 	ErrMissingData      = errors.New("log: missing data")
 	ErrOffsetOutOfRange = errors.New("log: offset out of range")
 	ErrNoSpace          = errors.New("log: no space left on device")
+	ErrNoDescriptors    = errors.New("log: no more files can be opened")
 	ErrFailed           = errors.New("log: failed")
 	ErrClosed           = errors.New("log: closed")
 	ErrReadOnly         = errors.New("log: read-only")

@@ -51,7 +51,7 @@ func (w *workload) write(gap int64, frames ...int) error {
 		w.tried[off] = v
 	}
 	if err := w.l.Write(b); err != nil {
-		if errors.Is(err, ErrNoSpace) {
+		if refused(err) {
 			for off := range batch {
 				delete(w.tried, off)
 			}
@@ -66,6 +66,9 @@ func (w *workload) write(gap int64, frames ...int) error {
 	}
 	return nil
 }
+
+// refused reports whether an error says that nothing has happened, and the log goes on.
+func refused(err error) bool { return errors.Is(err, ErrNoSpace) || errors.Is(err, ErrNoDescriptors) }
 
 // run does everything once.
 func (w *workload) run() error {
@@ -355,6 +358,9 @@ func TestAFaultAtEveryOperation(t *testing.T) {
 		{"a full disk", func(k int64) *vfs.Trigger {
 			return vfs.FailAt(k, syscall.ENOSPC, vfs.OpIs(vfs.OpWrite, vfs.OpReserve)).Short(90)
 		}},
+		{"no descriptors", func(k int64) *vfs.Trigger {
+			return vfs.FailAt(k, syscall.EMFILE, vfs.OpIs(vfs.OpCreate, vfs.OpOpen, vfs.OpOpenReadWrite))
+		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for k := int64(1); ; k++ {
@@ -364,7 +370,7 @@ func TestAFaultAtEveryOperation(t *testing.T) {
 				if err == nil {
 					w := newWorkload(l)
 					for range 3 { // a full disk refuses one batch; the others go on
-						if err = w.run(); !errors.Is(err, ErrNoSpace) {
+						if err = w.run(); !refused(err) {
 							break
 						}
 					}

@@ -64,7 +64,7 @@ func (l *Log) Meta(b *Builder) FrameMeta {
 }
 
 // Write writes all frames of b, which were begun with Meta, into one segment. On nil they are written, and in the weaker modes
-// visible. On ErrNoSpace nothing of them is stored and the log goes on. Any other error is a
+// visible. On ErrNoSpace and ErrNoDescriptors nothing of them is stored and the log goes on. Any other error is a
 // *FailedError and stays. There may be no frames that were assigned and not applied.
 func (l *Log) Write(b *Builder) error {
 	data, frames := b.Bytes(), b.Frames()
@@ -158,6 +158,8 @@ func (l *Log) writeFailed(n int64, err error) error {
 
 func noSpace(err error) error { return fmt.Errorf("%w: %w", ErrNoSpace, err) }
 
+func noDescriptors(err error) error { return fmt.Errorf("%w: %w", ErrNoDescriptors, err) }
+
 // orNoSpace gives the want of space its name, and leaves other errors alone.
 func orNoSpace(err error) error {
 	if vfs.NoSpace(err) && !errors.Is(err, ErrNoSpace) {
@@ -183,6 +185,9 @@ func (l *Log) openFile() error {
 	}
 	active := l.segments[len(l.segments)-1]
 	f, err := l.cfg.FS.OpenReadWrite(l.cfg.path(active.name()))
+	if vfs.NoDescriptors(err) {
+		return noDescriptors(err)
+	}
 	if err != nil {
 		return l.fail(wrap(err, "open the active segment"))
 	}
@@ -274,7 +279,7 @@ func (l *Log) sync() error {
 		return err
 	}
 	if err := l.openFile(); err != nil { // closed if it was released in ModeOS
-		return err
+		return l.fail(err)
 	}
 	if err := l.w.file.Datasync(); err != nil {
 		return l.fail(wrap(err, "sync"))
@@ -334,12 +339,9 @@ func (l *Log) rollHeld(base int64) error {
 	}
 	unique := l.w.nextUnique
 	l.w.nextUnique++
-	f, err := createSegment(&l.cfg, segmentHeader{Birth: l.birth, Salt: l.salt, Base: base, Unique: unique}, "")
+	f, err := l.newSegment(segmentHeader{Birth: l.birth, Salt: l.salt, Base: base, Unique: unique})
 	if err != nil {
-		if vfs.NoSpace(err) {
-			return noSpace(err)
-		}
-		return l.fail(err)
+		return err
 	}
 	old, err := l.seal()
 	if err == nil {
@@ -355,6 +357,29 @@ func (l *Log) rollHeld(base int64) error {
 		return l.fail(wrap(err, "close the old segment"))
 	}
 	return nil
+}
+
+// newSegment makes the file of the next segment, and its name durable. Where there is no space, or no descriptor for it, nothing has happened.
+func (l *Log) newSegment(h segmentHeader) (vfs.File, error) {
+	f, err := createSegment(&l.cfg, h, "")
+	switch {
+	case vfs.NoSpace(err):
+		return nil, noSpace(err)
+	case vfs.NoDescriptors(err):
+		return nil, noDescriptors(err)
+	case err != nil:
+		return nil, l.fail(err)
+	}
+	err = l.cfg.FS.SyncDir(l.cfg.Dir) // before the manifest that needs the name
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if vfs.NoDescriptors(err) { // to open the directory with
+		_ = l.cfg.FS.Remove(l.cfg.path(segmentName(h.Base, h.Unique))) // it holds nothing; what stays is swept at the next open
+		return nil, noDescriptors(err)
+	}
+	return nil, l.fail(wrap(err, "sync directory"))
 }
 
 // seal gives space made ahead back, syncs the active segment, unless nothing is to be synced, and writes its index. It
@@ -389,9 +414,6 @@ func (l *Log) seal() (*segment, error) {
 // switchTo makes fresh the active segment behind old, on disk and then here.
 func (l *Log) switchTo(old, fresh *segment) error {
 	segments := append(slices.Clone(l.segments[:len(l.segments)-1]), old, fresh)
-	if err := l.cfg.FS.SyncDir(l.cfg.Dir); err != nil { // the new name, before the manifest that needs it
-		return l.fail(wrap(err, "sync directory"))
-	}
 	if err := l.writeManifest(segments); err != nil {
 		return err
 	}
@@ -411,8 +433,11 @@ func (l *Log) writeManifest(segments []*segment) error {
 		birth: l.birth, salt: l.salt, nextUnique: l.w.nextUnique, durable: l.synced.Load(), segments: l.entries(segments),
 	}
 	if err := writeManifest(&l.cfg, m); err != nil {
-		if vfs.NoSpace(err) && !l.manifestIs(m) {
+		switch {
+		case vfs.NoSpace(err) && !l.manifestIs(m):
 			return noSpace(err)
+		case vfs.NoDescriptors(err) && !l.manifestIs(m):
+			return noDescriptors(err)
 		}
 		return l.fail(err)
 	}

@@ -21,6 +21,11 @@ func NoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
+// NoDescriptors tells that the process, or the system, can open no more files from other failures. What was to be opened has not been touched.
+func NoDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 // ErrTooLarge is returned, inside a *fs.PathError, by ReadFile.
 var ErrTooLarge = errors.New("file too large")
 
