@@ -89,10 +89,11 @@
 // no metadata to write. A crash leaves zeros, which are not a frame.
 //
 // A full disk. Space is reserved, or filled, before a frame is begun, so that its lack shows then. Should a write run out of space all
-// the same, what it has begun is overwritten with zeros before its publishers are told that it is not stored.
+// the same, what it may have written is overwritten with zeros before its publishers are told that it is not stored. A process without descriptors is
+// refused before anything is touched.
 //
-// Rolling to a new segment. The new file is made and synced; the old one is cut behind its last frame, synced (not in
-// ModeOS) and its index written, which is not synced, since a spoiled one is made again; the directory is synced; the manifest is switched; the first frame is written. A crash before
+// Rolling to a new segment. The new file is made and synced, and the directory; the old one is cut behind its last frame, synced (not in
+// ModeOS) and its index written, which is not synced, since a spoiled one is made again; the manifest is switched; the first frame is written. A crash before
 // the switch leaves the old manifest, under which the old segment is active and complete, and a file that is not listed and has no frame: the
 // next open removes it. After the switch both files are as the manifest says.
 //

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -48,6 +49,7 @@ type orders struct {
 	Unreserved   bool // the file system of the partitions cannot reserve space, so that it shows only when writing
 	Resume       bool // the limit is lifted, and everything goes on
 	Kill         bool // the child kills itself in the end
+	Hold         bool // it opens the directory, says so, and waits to be killed
 	OpenOnly     bool // it only tries to open the directory, which is refused
 }
 
@@ -87,6 +89,11 @@ func runChild(text string) error {
 		return nil
 	}
 	if err := c.open(); err != nil {
+		return err
+	}
+	if c.Hold {
+		c.say("open")
+		_, err := io.Copy(io.Discard, os.Stdin)
 		return err
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limited); err != nil {
