@@ -16,6 +16,8 @@ import (
 	"github.com/braid-go/braid/fuzz/workload"
 )
 
+var callsFlag = flag.Int("calls", 300, "that each producer makes before its broker is closed under it")
+
 var seedFlag = flag.Uint64("seed", 0, "seed of the random runs; 0: one of its own for each")
 
 // Producers, readers and transactions share a broker that is shut down under them and opened again. Nothing that the
@@ -38,9 +40,9 @@ func TestConcurrentUseOverSeveralOpeningsHasACorrectHistory(t *testing.T) {
 			r := newRun(t, tc.opts, tc.hurry)
 			r.open()
 			for range tc.cuts {
-				r.phase(300, true)
+				r.phase(*callsFlag, true)
 			}
-			r.phase(300, false)
+			r.phase(*callsFlag, false)
 			r.finish()
 		})
 	}
@@ -189,6 +191,10 @@ func (r *run) finish() {
 			break
 		}
 	}
-	t.Logf("%d events, %v", report.Events, report.Outcomes)
+	operations := 0
+	for _, n := range report.Outcomes {
+		operations += int(n)
+	}
+	t.Logf("history: %d operations, %d events, %v", operations, report.Events, report.Outcomes)
 	r.close(context.Background())
 }
