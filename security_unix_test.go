@@ -3,9 +3,11 @@
 package braid
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -224,8 +226,8 @@ func TestALinkInADataDirectoryIsNotFollowed(t *testing.T) {
 						t.Error(err)
 					}
 				}
-				if diff := cmp.Diff(before, contentOf(t, where)); diff != "" {
-					t.Errorf("what the link leads to was changed: %.500s", diff)
+				if after := contentOf(t, where); !maps.EqualFunc(before, after, bytes.Equal) {
+					t.Errorf("what the link leads to was changed: there are %v, were %v", after.Names(), before.Names())
 				}
 			})
 		}
