@@ -44,14 +44,21 @@ func TestAShortWriteThatDoesNotSayHowLongItWasIsTakenBack(t *testing.T) {
 	for cut := 0; ; cut += 37 {
 		short := -1
 		mem := vfs.NewMem()
-		cfg := tortureConfig(tellsNothing{mem, &short})
+		syncs := 0
+		spy := vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+			if op.Kind == vfs.OpDatasync {
+				syncs++
+			}
+			return vfs.Outcome{}
+		})
+		cfg := tortureConfig(tellsNothing{vfs.NewFault(mem, spy), &short})
 		cfg.Mode = ModeOS // nothing is made ahead, so that the first write is that of the frames
 		l := create(t, cfg)
 		w := newWorkload(l)
 		if err := w.write(0, 1); err != nil {
 			t.Fatal(err)
 		}
-		short = cut
+		short, syncs = cut, 0
 		err := w.write(0, 3, 3, 3)
 		if err == nil {
 			if cut < 300 {
@@ -61,6 +68,9 @@ func TestAShortWriteThatDoesNotSayHowLongItWasIsTakenBack(t *testing.T) {
 		}
 		if !errors.Is(err, ErrNoSpace) {
 			t.Fatalf("cut at byte %d: error %v, want ErrNoSpace", cut, err)
+		}
+		if syncs != 1 {
+			t.Fatalf("cut at byte %d: %d syncs of what takes it back, want 1", cut, syncs)
 		}
 		cfg.FS = mem // the process was killed
 		l, report, err := Open(cfg, &testBirth, Proof{})

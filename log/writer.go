@@ -153,6 +153,14 @@ func (l *Log) writeFailed(n int64, err error) error {
 			return l.fail(wrap(err, "take back a short write"))
 		}
 	}
+	l.gate.Lock()
+	defer l.gate.Unlock()
+	if err := l.Err(); err != nil {
+		return err
+	}
+	if err := l.w.file.Datasync(); err != nil { // what was written may be on disk, and what takes it back not yet
+		return l.fail(wrap(err, "sync what takes a short write back"))
+	}
 	return noSpace(err)
 }
 
