@@ -238,8 +238,11 @@ type openJob struct {
 }
 
 func (t *Topic) openJob(st storedTopic, info partition.Info, store *checkpoint.View) *openJob {
-	end := max(st.committed[info.ID], info.End) // a sealed partition held as much
-	return &openJob{topic: t, info: info, making: st.makings[info.ID], proof: log.Proof{MinNext: end, Logged: store.Frames(uint64(info.ID))}}
+	proof := log.Proof{MinNext: max(st.committed[info.ID], info.End), Logged: store.Frames(uint64(info.ID))}
+	if info.State == partition.StateSealed { // what it held was durable before the layout said so
+		proof.Durable = info.End
+	}
+	return &openJob{topic: t, info: info, making: st.makings[info.ID], proof: proof}
 }
 
 func (j *openJob) run() (err error) {

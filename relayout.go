@@ -153,16 +153,23 @@ func (t *Topic) relayout(ctx context.Context, tab *table, c change) ([]Partition
 	}
 	t.b.counters = next // also if this fails: ids are not tried twice
 	made := make([]*topicPartition, len(children))
+	parents := slices.DeleteFunc(slices.Clone(tab.all), func(p *topicPartition) bool { return !slices.Contains(c.parents, p.id) })
+	busy := slices.ContainsFunc(parents, func(p *topicPartition) bool { return p.live.Busy() })
 	err := inParallel(len(children), func(i int) (err error) {
-		if made[i], err = t.createPartition(children[i]); err == nil {
-			made[i].making = newMaking(c.why)
+		if made[i], err = t.createPartition(children[i]); err != nil {
+			return err
+		}
+		made[i].making = newMaking(c.why)
+		if busy { // publishers will be waiting
+			err = t.publishError(ids[i], made[i].live.Warm())
 		}
 		return err
 	})
 	if err == nil {
+		_ = inParallel(len(parents), func(i int) error { parents[i].live.Approach(); return nil })
 		m := &moving{done: make(chan struct{})}
 		t.moving.Store(m)
-		err = t.seal(ctx, tab, c, children, made)
+		err = t.seal(ctx, tab, parents, children, made)
 		t.moving.Store(nil)
 		close(m.done)
 	}
@@ -170,36 +177,41 @@ func (t *Topic) relayout(ctx context.Context, tab *table, c change) ([]Partition
 		t.b.abandonPartitions(t, made, err)
 		return nil, err
 	}
+	for _, p := range parents {
+		if err := p.live.Rest(); err != nil { // all of it is durable, and the layout says so
+			t.b.opts.Logger.Warn("a partition that takes nothing more has failed", "topic", t.name, "partition", p.id, "error", err)
+		}
+	}
 	t.b.announce()
 	t.b.tellGroups(t)
 	return ids, nil
 }
 
-// seal seals the parents, commits the new layout and publishes it.
-func (t *Topic) seal(ctx context.Context, tab *table, c change, children []partition.Info, made []*topicPartition) error {
-	ends := map[PartitionID]int64{}
-	var sealed []*topicPartition
+// seal seals the parents, commits the new layout and publishes it. Publishers wait meanwhile: what can be done before or after is not done here.
+func (t *Topic) seal(ctx context.Context, tab *table, parents []*topicPartition, children []partition.Info, made []*topicPartition) error {
+	ends := make([]int64, len(parents))
+	sealed := make([]bool, len(parents))
 	unseal := func() {
-		for _, p := range sealed {
-			p.live.Unseal()
-		}
-	}
-	for _, p := range tab.all {
-		if !slices.Contains(c.parents, p.id) {
-			continue
-		}
-		end, err := p.live.Seal(ctx)
-		if err != nil {
-			if errors.Is(err, partition.ErrFailed) {
-				sealed = append(sealed, p) // it refuses by itself
+		for i, p := range parents {
+			if sealed[i] {
+				p.live.Unseal()
 			}
-			unseal()
-			return t.publishError(p.id, err)
 		}
-		ends[p.id] = end
-		sealed = append(sealed, p)
 	}
-	layout, err := tab.layout.Replace(ends, children...)
+	err := inParallel(len(parents), func(i int) (err error) {
+		ends[i], err = parents[i].live.Seal(ctx)
+		sealed[i] = err == nil || errors.Is(err, partition.ErrFailed) // then it refuses by itself
+		return t.publishError(parents[i].id, err)
+	})
+	if err != nil {
+		unseal()
+		return err
+	}
+	at := make(map[PartitionID]int64, len(parents))
+	for i, p := range parents {
+		at[p.id] = ends[i]
+	}
+	layout, err := tab.layout.Replace(at, children...)
 	if err != nil {
 		unseal()
 		return err

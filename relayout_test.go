@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -224,7 +225,12 @@ func TestPublishersWaitForASplitAndGoOn(t *testing.T) {
 	publish(t, topic, "before")
 	settled(t, b)
 	inj, held, release := block(vfs.OpDatasync)
-	faults.set(inj)
+	faults.set(vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome { // the children are made ready meanwhile
+		if strings.Contains(op.Name, partitionDir(1)) {
+			return inj.Inject(op)
+		}
+		return vfs.Outcome{}
+	}))
 	stuck := make(chan error, 1)
 	go func() { stuck <- topic.Publish(context.Background(), &Record{Value: []byte("stuck")}) }()
 	<-held

@@ -96,3 +96,43 @@ func TestAnUnknownPartitionIsSetAsideOrEvidence(t *testing.T) {
 		t.Errorf("the evidence was touched: %v", err)
 	}
 }
+
+// The layout says that a sealed partition was durable to its end, before its manifest does: what is damaged there was not torn by a crash.
+func TestDamageAtTheEndOfASealedPartitionIsReportedThoughItsManifestIsOlder(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, Options{})
+	topic := ensure(t, b, "t", TopicConfig{})
+	manifest := filepath.Join("partitions", partitionDir(1), "MANIFEST")
+	older, err := os.ReadFile(filepath.Join(dir, manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, topic, "the last record")
+	split(t, topic, 1)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, damaged := range []bool{false, true} {
+		crashed := copyDir(t, dir, func(name string, content []byte) []byte {
+			at := strings.Index(string(content), "the last record")
+			switch {
+			case name == manifest:
+				return older
+			case damaged && at >= 0 && strings.HasSuffix(name, ".seg"):
+				content[at] ^= 1
+			}
+			return content
+		})
+		b := open(t, crashed, Options{})
+		var problems []error
+		for _, p := range b.OpenReport().Partitions {
+			problems = append(problems, p.Problems...)
+		}
+		if err := errors.Join(problems...); damaged != errors.Is(err, ErrCorrupt) || damaged != (err != nil) {
+			t.Errorf("damaged: %v, and reported: %v", damaged, err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -265,9 +266,18 @@ func Empty(fsys vfs.FS, dir string) (bool, error) {
 	return true, nil
 }
 
-// emptySegment reports whether a segment file has nothing but zeros behind its header.
+// emptySegment reports whether a segment file has nothing behind its header that a frame begins with. Zeros that were being written there when the
+// power failed may be anything else.
 func emptySegment(f vfs.File, size int64) (bool, error) {
-	sc := &scanner{window: window{f: f, limit: size, reuse: true}}
-	end, err := sc.contentEnd(segmentHeaderSize)
-	return end == segmentHeaderSize, err
+	w := window{f: f, limit: size, reuse: true}
+	for pos := int64(segmentHeaderSize); ; {
+		b, err := w.bytes(pos, chunk)
+		if err != nil || bytes.Contains(b, magicBytes) {
+			return false, err
+		}
+		if len(b) < len(magicBytes) {
+			return true, nil
+		}
+		pos += int64(len(b) - len(magicBytes) + 1)
+	}
 }

@@ -42,3 +42,37 @@ func TestASegmentWhoseFramesWereWrittenAnewMayBeLeftByRetention(t *testing.T) {
 		t.Errorf("%d of %d records, %v, %+v", len(got), len(want), problems, report)
 	}
 }
+
+// Zeros that are being written when the power fails may be anything afterwards; a frame, damaged or not, is something else.
+func TestALogThatWasBeingMadeIsEmptyWhateverIsWhereItsZerosWere(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := testConfig(mem)
+	l := create(t, cfg)
+	if err := l.Ready(100_000); err != nil {
+		t.Fatal(err)
+	}
+	file := cfg.Dir + "/" + l.Segments()[0].Name
+	write := func(at int64, b []byte) {
+		t.Helper()
+		f, err := mem.OpenReadWrite(file)
+		if err == nil {
+			_, err = f.WriteAt(b, at)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	empty := func(want bool, what string) {
+		t.Helper()
+		if got, err := Empty(mem, cfg.Dir); err != nil || got != want {
+			t.Errorf("%s: empty is %v, %v", what, got, err)
+		}
+	}
+	empty(true, "zeros")
+	write(segmentHeaderSize, []byte(strings.Repeat("garbage", 1000)))
+	write(90_000, []byte("garbage"))
+	empty(true, "garbage")
+	write(chunk+segmentHeaderSize-2, magicBytes) // over the edge of what is read at a time
+	empty(false, "the beginning of a frame")
+	l.Close()
+}

@@ -263,6 +263,37 @@ func (l *Log) zeroFill(need int64) error {
 	return nil
 }
 
+// Ready makes space for n bytes, so that the next Write is not the slower for being the first. Errors are as Write's.
+func (l *Log) Ready(n int64) error {
+	if err := l.writable(); err != nil {
+		return err
+	}
+	if err := l.openActive(); err != nil {
+		return err
+	}
+	if need := l.w.end.pos + n; l.cfg.Mode == ModeFsync && need > l.w.zeroed {
+		return l.zeroFill(need)
+	}
+	return l.reserve(n)
+}
+
+// SyncAhead syncs what has been written without holding up who writes, so that less is left for the next Sync, which alone says that it is durable. It
+// may be called from any goroutine. An error is a *FailedError and stays.
+func (l *Log) SyncAhead() error {
+	l.gate.Lock()
+	l.mu.RLock()
+	names := append(slices.Clone(l.w.unsynced), l.segments[len(l.segments)-1].name())
+	l.mu.RUnlock()
+	l.gate.Unlock()
+	for _, name := range names {
+		// Through a descriptor of its own; a failure of which nobody else is told counts all the same.
+		if err := l.syncFile(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return l.fail(wrap(err, "sync segment %s ahead", name))
+		}
+	}
+	return nil
+}
+
 // Sync makes durable what has been written before it was called, and in ModeFsync visible. An error is a *FailedError and
 // stays: what a failed sync has left behind nobody knows, so it is never tried again. It may be called from any
 // goroutine; where nothing is to be done it does nothing.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/braid-go/braid/log"
 )
@@ -15,7 +17,7 @@ var ErrSealed = errors.New("partition: sealed")
 // made durable in the segments, whatever the mode. It returns the end of the log.
 //
 // It may be taken back with Unseal. If ctx ends first, it is, and the error is ctx's; if the partition fails, it is ErrFailed, and the
-// partition stays sealed.
+// partition stays sealed. Publishers wait for it, so it does no more than it must: Approach comes before it, and Rest after it.
 func (p *Partition) Seal(ctx context.Context) (end int64, err error) {
 	p.mu.Lock()
 	if p.closed {
@@ -44,12 +46,58 @@ func (p *Partition) Seal(ctx context.Context) (end int64, err error) {
 	return p.log.VisibleEnd(), nil
 }
 
-// settle brings everything into the segments, durably, and lets go of the active one.
+// settle brings everything into the segments, durably.
 func (p *Partition) settle() error {
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	p.applyHeld()
-	return errors.Join(p.log.Sync(), p.log.Mark(), p.log.Release())
+	return p.log.Sync()
+}
+
+// soonSynced is how long a sync may take that a Seal is to do.
+const soonSynced = 2 * time.Millisecond
+
+// Approach makes ready for a Seal, while others publish: what the weaker modes have not synced is synced until little of it is left, or it does not become
+// less. It may be left out.
+func (p *Partition) Approach() {
+	if p.cfg.Mode == log.ModeFsync {
+		return // only the round under way
+	}
+	for before := time.Duration(math.MaxInt64); ; {
+		begin := time.Now()
+		if p.log.SyncAhead() != nil {
+			return // it stays in the log
+		}
+		took := time.Since(begin)
+		if took < soonSynced || took > before/2 {
+			return
+		}
+		before = took
+	}
+}
+
+// Rest marks the log of a partition that has been sealed for good and lets go of its file. An error stays in the log.
+func (p *Partition) Rest() error {
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	return errors.Join(p.log.Mark(), p.log.Release())
+}
+
+// Busy reports whether the partition has published lately.
+func (p *Partition) Busy() bool { return p.lane.Load() != nil }
+
+// warmBytes is the space that Warm makes.
+const warmBytes = 256 << 10
+
+// Warm makes ready for many records that will come soon: a queue, and space in the file, which the first of them would have to wait for. Both are let
+// go again when the partition has been idle. It may be left out.
+func (p *Partition) Warm() error {
+	if _, err := p.startLane(); err != nil {
+		return err
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	return storeFailed(p.log.Ready(warmBytes))
 }
 
 // drained waits until the appender of a lane that has been closed is done.

@@ -3,9 +3,11 @@ package partition
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/braid-go/braid/internal/vfs"
 	"github.com/braid-go/braid/log"
@@ -95,6 +97,58 @@ func TestASealComesBehindAllThatWasAccepted(t *testing.T) {
 		if s := p.Stats(); s.Accepted != s.Stored || s.Stored != p.Log().VisibleEnd() {
 			t.Errorf("%+v", s)
 		}
+	}
+}
+
+// What the weaker modes have not synced is synced before a seal, and holds up nobody: the log rolls meanwhile.
+func TestApproachingASealHoldsUpNoPublisher(t *testing.T) {
+	for _, mode := range []log.Mode{log.ModeInterval, log.ModeOS} {
+		g := newGate(vfs.OpDatasync)
+		s := NewScheduler(SchedulerOptions{Mode: mode, SyncInterval: time.Hour})
+		p, err := Create(Config{FS: vfs.NewFault(vfs.NewMem(), g), Dir: "p", Mode: mode, SegmentBytes: 64 << 10, Scheduler: s}, log.Birth{PartitionID: 1}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := publish(t.Context(), p, "before"); err != nil {
+			t.Fatal(err)
+		}
+		g.close()
+		approached := make(chan struct{})
+		go func() { p.Approach(); close(approached) }()
+		<-g.held
+		roll := mode == log.ModeOS // which does not sync to roll
+		for n := 0; n < 3 || roll && len(p.Log().Segments()) < 3; n++ {
+			if _, err := publish(t.Context(), p, strings.Repeat("x", 20_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.open()
+		<-approached
+		if end, err := p.Seal(t.Context()); err != nil || end != p.Log().DurableEnd() {
+			t.Errorf("sealed at %d, durable up to %d, %v", end, p.Log().DurableEnd(), err)
+		}
+		if err := errors.Join(p.Rest(), p.Close(t.Context())); err != nil {
+			t.Error(err)
+		}
+		s.Close()
+	}
+}
+
+func TestAWarmPartitionMakesNoSpaceForItsFirstRecord(t *testing.T) {
+	g := newGate(vfs.OpDatasync)
+	p := testPartition(t, vfs.NewFault(vfs.NewMem(), g), log.ModeFsync)
+	if p.Busy() {
+		t.Error("new, and busy")
+	}
+	if err := p.Warm(); err != nil || !p.Busy() {
+		t.Errorf("busy: %v, %v", p.Busy(), err)
+	}
+	before := g.ops.Load()
+	if _, err := publish(t.Context(), p, "first"); err != nil {
+		t.Fatal(err)
+	}
+	if n := g.ops.Load() - before; n != 1 {
+		t.Errorf("%d syncs for the first record, want 1", n)
 	}
 }
 
