@@ -26,7 +26,7 @@ type Metrics struct {
 	Published, Failed, Consumed int64
 	// Accounting is what became of all records. It and the three before include topics that have been deleted.
 	Accounting Accounting
-	// Rate is what was stored per second, averaged over the last minute.
+	// Rate is what was stored per second, averaged over each topic's Scaling.MediumWindow, by default the last minute.
 	Rate partition.Rate
 	// PublishTime is how long Publish took on average in the last 10 to 20 seconds; 0 if it was not called.
 	PublishTime time.Duration

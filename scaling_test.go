@@ -112,6 +112,42 @@ func TestOneHotKeyIsNamedAndNotSplit(t *testing.T) {
 	})
 }
 
+// With short windows a topic has followed its load, up and down, within a minute, the partitions that were there when the windows changed included.
+func TestATopicWithShortWindowsFollowsItsLoadWithinAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, err := Open("", Options{InMemory: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		topic := ensure(t, b, "t", TopicConfig{AutoScale: true, Scaling: scaler.Policy{TargetRecords: 100}})
+		err = b.UpdateTopic(t.Context(), "t", func(c *TopicConfig) error {
+			c.Scaling.ShortWindow, c.Scaling.MediumWindow, c.Scaling.LongWindow = time.Second, 2*time.Second, 4*time.Second
+			c.Scaling.SplitCooldown, c.Scaling.MergeCooldown = time.Second, time.Second
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		load := func(perSecond int, d time.Duration) int {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+				for i := range perSecond {
+					if err := topic.Publish(t.Context(), &Record{Key: fmt.Append(nil, i), Value: []byte("x")}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			return len(topic.table.Load().active)
+		}
+		if n := load(350, 15*time.Second); n < 4 {
+			t.Errorf("%d partitions for the load of four: %v", n, topic.Explain())
+		}
+		if n := load(1, 45*time.Second); n != 1 {
+			t.Errorf("%d partitions for next to nothing: %v", n, topic.Explain())
+		}
+	})
+}
+
 func TestScalingIsConfiguredAtRuntime(t *testing.T) {
 	noLeaks(t)
 	dir := t.TempDir()
@@ -140,6 +176,12 @@ func TestScalingIsConfiguredAtRuntime(t *testing.T) {
 	update(func(c *TopicConfig) { c.Scaling.TargetRecords = 7 })
 	if p := topic.scaler.Load().Policy(); p.TargetRecords != 7 {
 		t.Errorf("policy %+v", p)
+	}
+	update(func(c *TopicConfig) {
+		c.Scaling.ShortWindow, c.Scaling.MediumWindow, c.Scaling.LongWindow = time.Second, 2*time.Second, 3*time.Second
+	})
+	if p := topic.scaler.Load().Policy(); p.Windows() != topic.partitionConfig(1).Windows || p.LongWindow != 3*time.Second {
+		t.Errorf("windows %+v, of new partitions %+v", p.Windows(), topic.partitionConfig(1).Windows)
 	}
 	update(func(c *TopicConfig) { c.AutoScale = false })
 	if topic.scaler.Load() != nil {

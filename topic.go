@@ -138,7 +138,7 @@ type PartitionInfo struct {
 	// Bytes is the size of the partition's files, Segments their number.
 	Bytes    int64
 	Segments int
-	// Rate is what was stored per second, averaged over the last minute; zero read-only.
+	// Rate is what was stored per second, averaged over Scaling.MediumWindow, by default the last minute; zero read-only.
 	Rate partition.Rate
 	// Err is why the partition refuses to publish, nil if it does not.
 	Err error
@@ -179,8 +179,10 @@ func (b *Broker) partitionPath(id PartitionID) string {
 }
 
 func (t *Topic) partitionConfig(id PartitionID) partition.Config {
+	policy, _ := t.Config().policy(t.b.Limits()) // what is not valid any more scale tells
 	return partition.Config{
-		FS: t.b.opts.fs, Dir: t.b.partitionPath(id), Mode: t.b.opts.Durability.mode(),
+		Windows: policy.Windows(),
+		FS:      t.b.opts.fs, Dir: t.b.partitionPath(id), Mode: t.b.opts.Durability.mode(),
 		SegmentBytes: t.Config().SegmentBytes,
 		Codec:        func() log.Codec { return t.config.Load().Compression.codec() },
 		Pressure:     t.pressure(),
@@ -371,10 +373,9 @@ func (b *Broker) UpdateTopic(ctx context.Context, name string, change func(*Topi
 	if config, err = config.resolve(limits); err != nil {
 		return err
 	}
-	if config.AutoScale {
-		if _, err := config.policy(b.Limits()); err != nil {
-			return err
-		}
+	policy, err := config.policy(b.Limits())
+	if config.AutoScale && err != nil {
+		return err
 	}
 	if config.Partitions != was {
 		return &OptionError{Field: "TopicConfig.Partitions", Value: config.Partitions,
@@ -390,6 +391,7 @@ func (b *Broker) UpdateTopic(ctx context.Context, name string, change func(*Topi
 	t.config.Store(&config)
 	for _, p := range t.table.Load().all {
 		p.log.SetSegmentBytes(config.SegmentBytes)
+		p.live.SetWindows(policy.Windows())
 	}
 	if err := t.applyPressure(); err != nil {
 		return err

@@ -9,12 +9,15 @@ import (
 	"time"
 )
 
-// The windows over which a [Load] averages.
+// The windows over which a [Load] averages, unless it is told others.
 const (
 	ShortWindow  = 10 * time.Second
 	MediumWindow = time.Minute
 	LongWindow   = 5 * time.Minute
 )
+
+// Windows are what a [Load] averages over, in whole seconds.
+type Windows struct{ Short, Medium, Long time.Duration }
 
 const (
 	// About this many records a second are sampled, at most twice as many while the load is steady, and each time the load
@@ -22,21 +25,32 @@ const (
 	samplesPerSecond = 16
 	// The last samples are kept: at least half a minute of steady load.
 	maxSamples = 1024
-	// Samples lose weight with this time constant, so that what an idle stretch has made old gives way to what is new.
-	sampleMemory = MediumWindow
 	// With fewer samples than this nothing is said about how the load is spread.
 	minSamples = 16
 	// A range is indivisible if the best cut leaves more than this share of its load on one side, as it does
 	// when one key is the load.
 	maxSide = 0.8
-	// A load that has seen nothing for this long is forgotten: the longest average is then below 1/20,000 of what it was.
-	forgetAfter = 10 * LongWindow
+	// A load that has seen nothing for so many times the longest window is forgotten: the longest average is then below 1/20,000 of what it was.
+	forgetAfter = 10
 	// confidence95 is sqrt(ln(2/0.05)/2), of Hoeffding's inequality.
 	confidence95 = 1.3581
 )
 
-// decays are what is left of each average after a second.
-var decays = [...]float64{decay(1, ShortWindow), decay(1, MediumWindow), decay(1, LongWindow)}
+// pace are windows, and what is left of each average after a second.
+type pace struct {
+	windows [3]time.Duration
+	decays  [3]float64
+}
+
+func paceOf(w Windows) *pace {
+	p := &pace{windows: [...]time.Duration{w.Short, w.Medium, w.Long}}
+	for i, window := range p.windows {
+		p.decays[i] = decay(1, window)
+	}
+	return p
+}
+
+var usualPace = paceOf(Windows{ShortWindow, MediumWindow, LongWindow})
 
 func decay(seconds int64, window time.Duration) float64 {
 	return math.Exp(-float64(seconds) / window.Seconds())
@@ -54,6 +68,7 @@ func decay(seconds int64, window time.Duration) float64 {
 type Load struct {
 	since time.Time
 	mu    sync.Mutex
+	pace  *pace
 	meter *meter
 }
 
@@ -70,7 +85,7 @@ type meter struct {
 	second  int64 // the one that is being counted, since Load.since
 	records int64 // in it
 	bytes   int64
-	rates   [len(decays)]Rate // of the seconds before
+	rates   [len(usualPace.decays)]Rate // of the seconds before
 
 	stride  uint32 // records that a sample stands for
 	quota   int    // samples until the stride is doubled
@@ -88,7 +103,16 @@ type sample struct {
 }
 
 // NewLoad begins to measure at a time: until a window has passed its average is that of the time since.
-func NewLoad(since time.Time) *Load { return &Load{since: since} }
+func NewLoad(since time.Time) *Load { return &Load{since: since, pace: usualPace} }
+
+// SetWindows changes what is averaged over. The averages go on from what they are.
+func (l *Load) SetWindows(w Windows) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.pace = usualPace; w != (Windows{ShortWindow, MediumWindow, LongWindow}) {
+		l.pace = paceOf(w)
+	}
+}
 
 // Observe counts records that were stored at about the same time, say of a frame or of a round. It asks keys for the few that it wants to
 // sample and keeps no reference to it. A time before that of an earlier call counts as that of the earlier one.
@@ -104,7 +128,7 @@ func (l *Load) Observe(now time.Time, records int, bytes int64, keys Keys) {
 	}
 	m := l.meter
 	if second > m.second {
-		m.pass(second)
+		m.pass(second, l.pace)
 	}
 	m.records += int64(records)
 	m.bytes += bytes
@@ -127,10 +151,10 @@ func (l *Load) Release() {
 func (l *Load) at(now time.Time) int64 { return max(0, int64(now.Sub(l.since)/time.Second)) }
 
 // pass folds the counted second, and the silent ones behind it, into the averages.
-func (m *meter) pass(second int64) {
+func (m *meter) pass(second int64, p *pace) {
 	gap := second - m.second - 1
-	for i, window := range [...]time.Duration{ShortWindow, MediumWindow, LongWindow} {
-		d, rest := decays[i], decay(gap, window)
+	for i, window := range p.windows {
+		d, rest := p.decays[i], decay(gap, window)
 		r := &m.rates[i]
 		r.Records = (r.Records*d + float64(m.records)*(1-d)) * rest
 		r.Bytes = (r.Bytes*d + float64(m.bytes)*(1-d)) * rest
@@ -176,7 +200,8 @@ type LoadSnapshot struct {
 	Age                 time.Duration // how long it has been measured
 	Short, Medium, Long Rate          // averages over the windows, or over Age if it is shorter
 	samples             []sample
-	second              int64 // of Age
+	second              int64         // of Age
+	memory              time.Duration // samples lose weight with this time constant, so that what an idle stretch has made old gives way to what is new
 }
 
 // spread is how a sample is spread over the keys.
@@ -209,7 +234,8 @@ func (l *Load) Snapshot(now time.Time) LoadSnapshot {
 		l.mu.Unlock()
 		return s
 	}
-	if second-m.second > int64(forgetAfter/time.Second) {
+	p := l.pace
+	if second-m.second > forgetAfter*int64(p.windows[2]/time.Second) {
 		l.meter = nil
 		l.mu.Unlock()
 		return s
@@ -219,19 +245,19 @@ func (l *Load) Snapshot(now time.Time) LoadSnapshot {
 	l.mu.Unlock()
 
 	if second > seen.second {
-		seen.pass(second)
+		seen.pass(second, p)
 	}
-	s.Short, s.Medium, s.Long = seen.rate(0, ShortWindow), seen.rate(1, MediumWindow), seen.rate(2, LongWindow)
-	s.samples, s.second = seen.samples, seen.second
+	s.Short, s.Medium, s.Long = seen.rate(0, p), seen.rate(1, p), seen.rate(2, p)
+	s.samples, s.second, s.memory = seen.samples, seen.second, p.windows[1]
 	return s
 }
 
 // rate corrects an average for having begun with nothing.
-func (m *meter) rate(i int, window time.Duration) Rate {
+func (m *meter) rate(i int, p *pace) Rate {
 	if m.second == 0 {
 		return Rate{}
 	}
-	part := 1 - decay(m.second, window)
+	part := 1 - decay(m.second, p.windows[i])
 	return Rate{m.rates[i].Records / part, m.rates[i].Bytes / part}
 }
 
@@ -241,7 +267,7 @@ func (s LoadSnapshot) spread() (all spread) {
 	slices.SortFunc(samples, func(a, b sample) int { return cmp.Compare(a.hash, b.hash) })
 	squares := 0.0
 	for _, x := range samples {
-		w := float64(x.weight) * decay(s.second-x.second, sampleMemory)
+		w := float64(x.weight) * decay(s.second-x.second, s.memory)
 		all.total += w
 		squares += w * w
 		last := len(all.keys) - 1

@@ -88,6 +88,21 @@ func TestEachWindowFollowsAChangeAtItsOwnPace(t *testing.T) {
 	wantNear(t, "long after a silent minute", quiet.Long.Records, up.Long.Records*math.Exp(-0.2), 0.01)
 }
 
+func TestALoadGoesOnFromWhatItIsWhenItsWindowsChange(t *testing.T) {
+	l := NewLoad(loadEpoch)
+	run(l, 0, 3600, 100, 1, hashes{1})
+	l.SetWindows(Windows{Short: 2 * time.Second, Medium: 4 * time.Second, Long: 8 * time.Second})
+	s := l.Snapshot(after(3600))
+	wantNear(t, "long", s.Long.Records, 100, 0.01)
+	s = l.Snapshot(after(3608))
+	wantNear(t, "short after 8 silent seconds", s.Short.Records, 100*math.Exp(-4), 0.01)
+	wantNear(t, "medium after 8 silent seconds", s.Medium.Records, 100*math.Exp(-2), 0.01)
+	wantNear(t, "long after 8 silent seconds", s.Long.Records, 100*math.Exp(-1), 0.01)
+	if s := l.Snapshot(after(3681)); l.meter != nil || s.Long.Records != 0 {
+		t.Errorf("after ten times the longest window the meter is still there: %+v", s)
+	}
+}
+
 func TestAClockThatGoesBackLosesNoRecord(t *testing.T) {
 	l := NewLoad(loadEpoch)
 	l.Observe(after(5), 100, 1000, none{})

@@ -39,6 +39,8 @@ type Config struct {
 	MarkAfter time.Duration
 	// ReleaseAfter is how much longer it is idle before queue, buffers, file and goroutine are let go. Default 30 s.
 	ReleaseAfter time.Duration
+	// Windows are what Load averages over. Default: the package's.
+	Windows Windows
 	// Now tells the time of appending. Default time.Now.
 	Now func() time.Time
 }
@@ -140,6 +142,9 @@ func (p *Partition) with(l *log.Log) *Partition {
 	p.log = l
 	p.callbacks.limit = maxCallbacks
 	p.load = NewLoad(p.cfg.Now())
+	if p.cfg.Windows != (Windows{}) {
+		p.load.SetWindows(p.cfg.Windows)
+	}
 	return p
 }
 
@@ -151,6 +156,9 @@ func (p *Partition) Log() *log.Log { return p.log }
 
 // Load tells what has been stored lately, and how it is spread over the keys, as far as the sources of requests tell: those that implement Keys.
 func (p *Partition) Load() LoadSnapshot { return p.load.Snapshot(p.cfg.Now()) }
+
+// SetWindows changes what Load averages over.
+func (p *Partition) SetWindows(w Windows) { p.load.SetWindows(w) }
 
 // Stats counts records since the partition was opened. Rejected ones were never accepted, or withdrawn again. Each of the
 // others is one of Stored, Dropped, Unknown and, as long as it has no outcome, Pending. These are of one moment.

@@ -189,10 +189,10 @@ func (d *decider) limits() bool {
 func (d *decider) fast() bool {
 	for _, part := range d.busiest(short) {
 		load := d.load(part.Load.Short)
-		if load <= d.p.FastThreshold || part.Load.Age < partition.ShortWindow {
+		if load <= d.p.FastThreshold || part.Load.Age < d.p.ShortWindow {
 			continue
 		}
-		if d.splittable() && d.cut(part, true, "%.0f %% of the target over %s", 100*load, partition.ShortWindow) {
+		if d.splittable() && d.cut(part, true, "%.0f %% of the target over %s", 100*load, d.p.ShortWindow) {
 			return true
 		}
 	}
@@ -209,14 +209,14 @@ func (d *decider) split() bool {
 		if !d.splittable() {
 			return false
 		}
-		if part.Load.Age < partition.MediumWindow {
+		if part.Load.Age < d.p.MediumWindow {
 			d.not("no split: partition %d has %.0f %% of the target, but is only %s old", part.ID, 100*load, seconds(part.Load.Age))
 			continue
 		}
 		if left := cooling(d.h.scaled, d.p.SplitCooldown, d.now); left > 0 {
 			return d.not("no split: cooldown %s left; partition %d has %.0f %% of the target", seconds(left), part.ID, 100*load)
 		}
-		if d.cut(part, false, "%.0f %% of the target over %s", 100*load, partition.MediumWindow) {
+		if d.cut(part, false, "%.0f %% of the target over %s", 100*load, d.p.MediumWindow) {
 			return true
 		}
 	}
@@ -278,14 +278,14 @@ func (d *decider) merge() bool {
 		if !d.light(pair) {
 			continue
 		}
-		if burst := d.h.peaks[pair[0].ID].now(d.now) + d.h.peaks[pair[1].ID].now(d.now); burst > mergeRoom*d.p.FastThreshold {
+		if burst := d.h.peaks[pair[0].ID].now(d.now, d.p) + d.h.peaks[pair[1].ID].now(d.now, d.p); burst > mergeRoom*d.p.FastThreshold {
 			d.not("no merge: partitions %d and %d would split again at a burst like the last one: %.0f %% of the target", pair[0].ID, pair[1].ID, 100*burst)
 			continue
 		}
 		if n := len(d.Partitions); n <= d.p.MinPartitions {
 			return d.not("no merge: MinPartitions %d reached", d.p.MinPartitions)
 		}
-		if age := min(pair[0].Load.Age, pair[1].Load.Age); age < partition.LongWindow {
+		if age := min(pair[0].Load.Age, pair[1].Load.Age); age < d.p.LongWindow {
 			d.not("no merge: partition %d or %d is only %s old", pair[0].ID, pair[1].ID, seconds(age))
 			continue
 		}
@@ -293,7 +293,7 @@ func (d *decider) merge() bool {
 			return d.not("no merge: cooldown %s left", seconds(left))
 		}
 		if d.try(mergeOf(pair), "partitions %d and %d: together %.0f %% of the target over %s",
-			pair[0].ID, pair[1].ID, 100*d.together(pair, long), partition.LongWindow) {
+			pair[0].ID, pair[1].ID, 100*d.together(pair, long), d.p.LongWindow) {
 			return true
 		}
 	}

@@ -252,6 +252,43 @@ func TestQuietIsCountedFromTheLastTimeAGroupWasBehind(t *testing.T) {
 	}
 }
 
+// The policy's windows say how old a partition must be, how long a burst is remembered, and what the reasons name.
+func TestAPolicyHasWindowsOfItsOwn(t *testing.T) {
+	p := testPolicy(t, func(p *Policy) {
+		p.ShortWindow, p.MediumWindow, p.LongWindow = 2*time.Second, 4*time.Second, 8*time.Second
+	})
+	aged := func(age time.Duration, all ...float64) Snapshot {
+		return Snapshot{Partitions: with(loads(all...), func(parts []Partition) {
+			for i := range parts {
+				parts[i].Load.Age = age
+			}
+		})}
+	}
+	burst := &History{}
+	burst.Observe(aged(time.Hour, 0.8, 0.8), p, epoch.Add(-10*time.Second))
+	for name, tc := range map[string]struct {
+		snap   Snapshot
+		past   *History
+		want   Action
+		reason string
+	}{
+		"fast":             {aged(2*time.Second, 1.6), &History{}, Split, "160 % of the target over 2s"},
+		"too new for fast": {aged(time.Second, 1.6), &History{}, None, "only 1 s old"},
+		"split":            {aged(4*time.Second, 1.1), &History{}, Split, "110 % of the target over 4s"},
+		"merge":            {aged(8*time.Second, 0.1, 0.1), &History{}, Merge, "together 20 % of the target over 8s"},
+		"too new to merge": {aged(7*time.Second, 0.1, 0.1), &History{}, None, "only 7 s old"},
+		"after a burst":    {aged(time.Hour, 0.1, 0.1), burst, Merge, "together 20 %"},
+	} {
+		if d := Decide(tc.snap, p, tc.past, epoch); d.Action != tc.want || !strings.Contains(d.Reason, tc.reason) {
+			t.Errorf("%s: %v", name, d)
+		}
+	}
+	usual := testPolicy(t, nil)
+	if d := Decide(aged(time.Hour, 0.1, 0.1), usual, burst, epoch); d.Action != None || !strings.Contains(d.Reason, "burst") {
+		t.Errorf("with the default windows the burst is not remembered: %v", d)
+	}
+}
+
 func TestAClockThatIsSetBackDoesNotStopTheScaler(t *testing.T) {
 	h := &History{scaled: epoch.Add(24 * time.Hour)}
 	if d := Decide(Snapshot{Partitions: loads(1.2)}, testPolicy(t, nil), h, epoch); d.Action != Split {
@@ -268,6 +305,9 @@ func TestAPolicyThatMeansNothingIsRefused(t *testing.T) {
 		"ScaleUpThreshold":   {ScaleUpThreshold: math.NaN()},
 		"ScaleDownThreshold": {ScaleUpThreshold: 0.5, ScaleDownThreshold: 0.5},
 		"FastThreshold":      {FastThreshold: 0.8},
+		"ShortWindow":        {ShortWindow: 1500 * time.Millisecond},
+		"MediumWindow":       {ShortWindow: time.Minute},
+		"LongWindow":         {LongWindow: 25 * time.Hour},
 		"SplitCooldown":      {SplitCooldown: -time.Second},
 		"MergeCooldown":      {MergeCooldown: -2},
 		"MaxDeviceUse":       {MaxDeviceUse: 1.1},

@@ -7,7 +7,7 @@
 // # Load
 //
 // A partition's load is its rate as a share of the policy's target for one partition, in records or in bytes,
-// whichever is more. It is averaged over the windows of [partition.Load]: 10 s, 1 min and 5 min.
+// whichever is more. It is averaged over three windows: by default 10 s, 1 min and 5 min, which the numbers below take for granted.
 //
 // # Partitions, in this order
 //

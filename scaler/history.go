@@ -32,10 +32,8 @@ type peak struct {
 	at   time.Time
 }
 
-const peakMemory = 3 * partition.LongWindow
-
-func (p peak) now(now time.Time) float64 {
-	return p.load * math.Exp(-max(0, now.Sub(p.at).Seconds())/peakMemory.Seconds())
+func (p peak) now(now time.Time, policy Policy) float64 {
+	return p.load * math.Exp(-max(0, now.Sub(p.at).Seconds())/(3*policy.LongWindow.Seconds()))
 }
 
 type groupHistory struct {
@@ -80,7 +78,7 @@ func (h *History) Observe(s Snapshot, p Policy, now time.Time) {
 	peaks := make(map[partition.ID]peak, len(s.Partitions))
 	for _, part := range s.Partitions {
 		was := h.peaks[part.ID]
-		if load := p.load(part.Load.Short.Records, part.Load.Short.Bytes); part.Load.Age >= partition.ShortWindow && load >= was.now(now) {
+		if load := p.load(part.Load.Short.Records, part.Load.Short.Bytes); part.Load.Age >= p.ShortWindow && load >= was.now(now, p) {
 			was = peak{load, now}
 		}
 		peaks[part.ID] = was

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// DefaultEvery is how often a Loop measures.
+	// DefaultEvery is how often a Loop measures, unless a fifth of the policy's ShortWindow is less.
 	DefaultEvery = 2 * time.Second
 	// A Loop remembers so many decisions to do something, and so many others.
 	keptSteps, keptIdle = 64, 32
@@ -29,7 +29,7 @@ type Topic interface {
 // Options are a Loop's. The zero value of a field is its default.
 type Options struct {
 	Policy   Policy
-	Every    time.Duration    // between measurements; default 2 s
+	Every    time.Duration    // between measurements; default: see DefaultEvery
 	Now      func() time.Time // the clock; default time.Now
 	OnScaled func(Decision)   // called after each step that was carried out or failed, before the next; it must not call Tick
 }
@@ -57,7 +57,6 @@ func NewLoop(topic Topic, opts Options) (*Loop, error) {
 	if opts.Every < 0 {
 		return nil, &PolicyError{"Every", opts.Every, "must be positive"}
 	}
-	orDefault(&opts.Every, DefaultEvery)
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -67,7 +66,8 @@ func NewLoop(topic Topic, opts Options) (*Loop, error) {
 // Run ticks until ctx ends, and returns its error. A step that is being carried out is given ctx, and Run returns when it has returned.
 // Time that a step takes is not caught up.
 func (l *Loop) Run(ctx context.Context) error {
-	ticker := time.NewTicker(l.opts.Every)
+	every := l.every()
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		select {
@@ -78,7 +78,20 @@ func (l *Loop) Run(ctx context.Context) error {
 				l.Tick(ctx)
 			}
 		}
+		if now := l.every(); now != every {
+			every = now
+			ticker.Reset(every)
+		}
 	}
+}
+
+// every is how long it is from one measurement to the next.
+func (l *Loop) every() time.Duration {
+	if l.opts.Every > 0 {
+		return l.opts.Every
+	}
+	policy := l.Policy()
+	return min(DefaultEvery, policy.ShortWindow/5)
 }
 
 // Tick measures once, decides, carries the decision out and returns it with the outcome. What fails is in its Err, becomes

@@ -158,6 +158,29 @@ func TestRunTicksUntilItsContextEnds(t *testing.T) {
 	})
 }
 
+func TestShorterWindowsAreLookedAtMoreOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{snap: Snapshot{Partitions: loads(0.5)}}
+		l := newLoop(t, r, Options{})
+		go func() {
+			time.Sleep(11 * time.Second) // ticks at 2, 4, 6, 8 and 10 s; the one at 12 s sees the change
+			p := l.Policy()
+			p.ShortWindow = time.Second
+			if err := l.SetPolicy(p); err != nil {
+				t.Error(err)
+			}
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), 14*time.Second+100*time.Millisecond)
+		defer cancel()
+		if err := l.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if n := len(l.Explain()); n != 6+10 {
+			t.Errorf("%d ticks, want 6 every 2 s and 10 every 200 ms", n)
+		}
+	})
+}
+
 func TestRunEndsWhenAStepInFlightHasSeenItsContextEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{snap: Snapshot{Partitions: loads(2)}, wait: func(ctx context.Context) { <-ctx.Done() }}

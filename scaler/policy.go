@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/braid-go/braid/partition"
 )
 
 // Defaults of a [Policy].
@@ -19,6 +21,9 @@ const (
 	DefaultSplitCooldown      = 30 * time.Second
 	DefaultMergeCooldown      = time.Minute
 	DefaultMaxDeviceUse       = 0.9
+	DefaultShortWindow        = partition.ShortWindow
+	DefaultMediumWindow       = partition.MediumWindow
+	DefaultLongWindow         = partition.LongWindow
 	DefaultMaxConsumers       = 16
 	DefaultMaxLag             = 10 * time.Second
 	DefaultConsumerCooldown   = 15 * time.Second
@@ -28,6 +33,9 @@ const (
 // mergeRoom is how much of ScaleUpThreshold two neighbours may have together to be merged, and in bursts of FastThreshold: what is left
 // is the dead band's least width.
 const mergeRoom = 0.75
+
+// maxWindow is the longest that a load may be averaged over.
+const maxWindow = 24 * time.Hour
 
 // Policy says what is wanted. The zero value of a field is its default; -1 is unlimited where that is said.
 type Policy struct {
@@ -39,9 +47,13 @@ type Policy struct {
 	TargetRecords, TargetBytes float64
 
 	// Shares of the target. 0 < ScaleDownThreshold < ScaleUpThreshold <= FastThreshold.
-	ScaleUpThreshold   float64 // split above it over 1 min; default 0.9
-	ScaleDownThreshold float64 // merge below it over 5 min; default 0.3
-	FastThreshold      float64 // split at once above it over 10 s; default 1.5, or ScaleUpThreshold if that is more
+	ScaleUpThreshold   float64 // split above it over MediumWindow; default 0.9
+	ScaleDownThreshold float64 // merge below it over LongWindow; default 0.3
+	FastThreshold      float64 // split at once above it over ShortWindow; default 1.5, or ScaleUpThreshold if that is more
+
+	// What the load is averaged over: default 10 s, 1 min and 5 min, whole seconds up to a day, each longer than the one before. Shorter ones follow the
+	// load faster, and what was only a burst too.
+	ShortWindow, MediumWindow, LongWindow time.Duration
 
 	// How long after a split or merge the next split (default 30 s, fast ones excepted) and the next merge (default 1 min)
 	// may come; -1 = none.
@@ -84,6 +96,9 @@ func (p Policy) Resolve() (Policy, error) {
 	orDefault(&p.ScaleUpThreshold, DefaultScaleUpThreshold)
 	orDefault(&p.ScaleDownThreshold, DefaultScaleDownThreshold)
 	orDefault(&p.FastThreshold, max(DefaultFastThreshold, p.ScaleUpThreshold))
+	orDefault(&p.ShortWindow, DefaultShortWindow)
+	orDefault(&p.MediumWindow, DefaultMediumWindow)
+	orDefault(&p.LongWindow, DefaultLongWindow)
 	orDefault(&p.SplitCooldown, DefaultSplitCooldown)
 	orDefault(&p.MergeCooldown, DefaultMergeCooldown)
 	orDefault(&p.MaxDeviceUse, DefaultMaxDeviceUse)
@@ -92,6 +107,11 @@ func (p Policy) Resolve() (Policy, error) {
 	orDefault(&p.ConsumerCooldown, DefaultConsumerCooldown)
 	orDefault(&p.QuietWindow, DefaultQuietWindow)
 	return p, p.check()
+}
+
+// Windows returns what the load is averaged over, of a policy that is resolved.
+func (p *Policy) Windows() partition.Windows {
+	return partition.Windows{Short: p.ShortWindow, Medium: p.MediumWindow, Long: p.LongWindow}
 }
 
 func orDefault[T comparable](field *T, value T) {
@@ -103,6 +123,7 @@ func orDefault[T comparable](field *T, value T) {
 
 func (p *Policy) check() error {
 	positive := func(f float64) bool { return f > 0 && !math.IsInf(f, 1) }
+	window := func(d, least time.Duration) bool { return d >= least && d <= maxWindow && d%time.Second == 0 }
 	for _, c := range []struct {
 		ok     bool
 		field  string
@@ -119,6 +140,9 @@ func (p *Policy) check() error {
 			"must be positive and below ScaleUpThreshold"},
 		{positive(p.FastThreshold) && p.FastThreshold >= p.ScaleUpThreshold, "FastThreshold", p.FastThreshold,
 			"must be at least ScaleUpThreshold"},
+		{window(p.ShortWindow, time.Second), "ShortWindow", p.ShortWindow, "must be whole seconds, up to a day"},
+		{window(p.MediumWindow, p.ShortWindow+1), "MediumWindow", p.MediumWindow, "must be whole seconds, longer than ShortWindow, up to a day"},
+		{window(p.LongWindow, p.MediumWindow+1), "LongWindow", p.LongWindow, "must be whole seconds, longer than MediumWindow, up to a day"},
 		{p.SplitCooldown >= -1, "SplitCooldown", p.SplitCooldown, "must be positive, or -1 for none"},
 		{p.MergeCooldown >= -1, "MergeCooldown", p.MergeCooldown, "must be positive, or -1 for none"},
 		{p.MaxDeviceUse > 0 && p.MaxDeviceUse <= 1, "MaxDeviceUse", p.MaxDeviceUse, "must be above 0 and at most 1"},
