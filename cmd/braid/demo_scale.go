@@ -26,6 +26,7 @@ const (
 type scaleDemo struct {
 	ctx  context.Context
 	peak int
+	slow bool
 	rng  *rand.Rand
 
 	made  [scaleCustomers]int // orders published, by customer
@@ -39,8 +40,8 @@ type scaleDemo struct {
 	steps    map[scaler.Action]int
 }
 
-func newScaleDemo(ctx context.Context, out *bufio.Writer, peak int, seed uint64) *scaleDemo {
-	return &scaleDemo{ctx: ctx, out: out, peak: peak, rng: rand.New(rand.NewPCG(seed, 1)), steps: map[scaler.Action]int{}}
+func newScaleDemo(ctx context.Context, out *bufio.Writer, peak int, seed uint64, slow bool) *scaleDemo {
+	return &scaleDemo{ctx: ctx, out: out, peak: peak, slow: slow, rng: rand.New(rand.NewPCG(seed, 1)), steps: map[scaler.Action]int{}}
 }
 
 // say prints a line with the time since the beginning.
@@ -82,8 +83,7 @@ func (s *scaleDemo) run(dir string, opts braid.Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	topic, err := b.CreateTopic(s.ctx, "orders", braid.TopicConfig{AutoScale: true, RetentionBytes: 256 << 20,
-		Scaling: scaler.Policy{TargetRecords: float64(s.peak) / 4, TargetBytes: braid.Unlimited, MaxLag: 2 * time.Second, ConsumerCooldown: 5 * time.Second}})
+	topic, err := b.CreateTopic(s.ctx, "orders", braid.TopicConfig{AutoScale: true, RetentionBytes: 256 << 20, Scaling: s.policy()})
 	if err != nil {
 		return err
 	}
@@ -100,14 +100,29 @@ func (s *scaleDemo) run(dir string, opts braid.Options) (err error) {
 	return s.check(topic)
 }
 
+// policy is what the topic scales by.
+func (s *scaleDemo) policy() scaler.Policy {
+	p := scaler.Policy{TargetRecords: float64(s.peak) / 4, TargetBytes: braid.Unlimited, MaxLag: 2 * time.Second, ConsumerCooldown: 5 * time.Second}
+	if !s.slow {
+		p.ShortWindow, p.MediumWindow, p.LongWindow = 2*time.Second, 4*time.Second, 8*time.Second
+		p.SplitCooldown, p.MergeCooldown = 2*time.Second, 2*time.Second
+		p.MaxLag, p.ConsumerCooldown, p.QuietWindow = time.Second, 2*time.Second, 10*time.Second
+	}
+	return p
+}
+
 // load is what is published over the time.
 func (s *scaleDemo) load(topic *braid.Topic) error {
-	s.say("from %s to %s orders a second in two minutes; one partition is to carry %s", thousands(int64(s.peak/20)), thousands(int64(s.peak)), thousands(int64(s.peak/4)))
-	if err := s.publish(topic, 2*time.Minute, func(t float64) float64 { return float64(s.peak) * (0.05 + 0.95*t) }, nil); err != nil {
+	ramp, top := 15*time.Second, 10*time.Second
+	if s.slow {
+		ramp, top = 2*time.Minute, 90*time.Second
+	}
+	s.say("from %s to %s orders a second in %v; one partition is to carry %s", thousands(int64(s.peak/20)), thousands(int64(s.peak)), ramp, thousands(int64(s.peak/4)))
+	if err := s.publish(topic, ramp, func(t float64) float64 { return float64(s.peak) * (0.05 + 0.95*t) }, nil); err != nil {
 		return err
 	}
-	s.say("a minute and a half at the peak")
-	if err := s.publish(topic, 90*time.Second, func(float64) float64 { return float64(s.peak) }, nil); err != nil {
+	s.say("%v at the peak", top)
+	if err := s.publish(topic, top, func(float64) float64 { return float64(s.peak) }, nil); err != nil {
 		return err
 	}
 	if err := s.show(topic, "the partitions at the peak"); err != nil {

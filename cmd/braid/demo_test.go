@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/braid-go/braid"
 )
@@ -52,19 +53,30 @@ func TestDemoKeepsTheDirectoryThatItIsToldTo(t *testing.T) {
 	must(t, kept, "", "verify")
 }
 
-// The demo of scaling takes twenty minutes on a wall clock, and none here.
+// The demo of scaling takes a minute, or twenty, on a wall clock, and none here.
 func TestDemoShowsPartitionsThatFollowTheirLoad(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var out bytes.Buffer
-		s := newScaleDemo(t.Context(), bufio.NewWriter(&out), 1000, 1)
-		if err := s.run("", braid.Options{InMemory: true}); err != nil {
-			t.Fatalf("%v\n%s", err, out.String())
-		}
-		for _, want := range []string{"SPLIT  1: ", "MERGE  ", "2 consumers: ", "the partitions at the peak:", "└─ ", "\nall checks passed\n"} {
-			if !strings.Contains(out.String(), want) {
-				t.Errorf("%q is missing", want)
-			}
-		}
-		t.Log(out.String())
-	})
+	for name, tc := range map[string]struct {
+		slow bool
+		most time.Duration
+	}{"quick": {false, 75 * time.Second}, "slow": {true, 25 * time.Minute}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				begin := time.Now()
+				s := newScaleDemo(t.Context(), bufio.NewWriter(&out), 1000, 1, tc.slow)
+				if err := s.run("", braid.Options{InMemory: true}); err != nil {
+					t.Fatalf("%v\n%s", err, out.String())
+				}
+				if took := time.Since(begin); took > tc.most {
+					t.Errorf("it took %v, want at most %v", took, tc.most)
+				}
+				for _, want := range []string{"SPLIT  1: ", "MERGE  ", "2 consumers: ", "the partitions at the peak:", "└─ ", "\nall checks passed\n"} {
+					if !strings.Contains(out.String(), want) {
+						t.Errorf("%q is missing", want)
+					}
+				}
+				t.Log(out.String())
+			})
+		})
+	}
 }
