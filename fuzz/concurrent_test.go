@@ -55,6 +55,8 @@ type run struct {
 	dir  string
 	opts braid.Options
 	in   braid.TopicConfig // of the topic that is read
+	// beside runs, if it is not nil, beside each phase, which waits for it.
+	beside func(context.Context)
 	// quiet is called, if it is not nil, when a phase is over and all is done.
 	quiet func()
 }
@@ -131,6 +133,9 @@ func (r *run) phase(calls int, cut bool) {
 	for _, work := range []workload.Work{(*workload.Member).Transact, (*workload.Member).Transact, (*workload.Member).Process} {
 		rng := r.Random()
 		members.Go(func() { r.Join(ctx, rng, workload.Workers, work) })
+	}
+	if r.beside != nil {
+		producers.Go(func() { r.beside(ctx) })
 	}
 	if cut {
 		<-done.reached

@@ -25,6 +25,8 @@ type Load struct {
 	Seed uint64
 	// Keys is the number of keys that records have.
 	Keys int
+	// Skewed: a few of the keys have most of the records.
+	Skewed bool
 	// Members are the options of all members.
 	Members braid.SubscribeOptions
 	// Failed is told of what goes wrong with a member, on its goroutine, and says whether it is to join again.

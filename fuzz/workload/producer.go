@@ -32,7 +32,11 @@ func (l *Load) ProducerTo(t *braid.Topic, keys int) *Producer {
 // batch makes the records of one call and records that they are published.
 func (p *Producer) batch() (recs []*braid.Record, ops []history.Seq) {
 	for range 1 + p.rng.IntN(4) {
-		rec, seen := p.l.NewRecord(p.rng, uint64(p.rng.IntN(p.keys+1)))
+		key := p.rng.IntN(p.keys + 1)
+		if p.l.Skewed {
+			key = p.rng.IntN(key + 1)
+		}
+		rec, seen := p.l.NewRecord(p.rng, uint64(key))
 		recs, ops = append(recs, rec), append(ops, p.c.Publish(seen))
 	}
 	if p.rng.IntN(40) == 0 {
