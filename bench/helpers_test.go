@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/braid-go/braid"
 )
@@ -79,6 +80,16 @@ func report(b *testing.B, records int64, before runtime.MemStats) {
 	b.ReportMetric(float64(records)/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric(float64(after.Mallocs-before.Mallocs)/float64(records), "allocs/record")
 	b.ReportMetric(0, "ns/op")
+}
+
+// cpuTime is what the process has used of the processors: on a machine that others use too, a better measure of work than the time.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func memStats() (m runtime.MemStats) {
