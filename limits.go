@@ -133,12 +133,12 @@ func (t *Topic) mergeDown(ctx context.Context, most int) error {
 	policy.MaxPartitions = most
 	for err == nil && len(t.table.Load().active) > most {
 		now := time.Now()
-		snap, measuring := scaled{t}.Measure(ctx)
+		snap, measuring := scaled{t: t}.Measure(ctx)
 		d := scaler.Decide(snap, policy, &scaler.History{}, now)
 		if measuring != nil || d.Action != scaler.Merge {
 			return errors.Join(measuring, errors.New(d.Reason))
 		}
-		d.Err = scaled{t}.Merge(ctx, d)
+		d.Err = scaled{t: t}.Merge(ctx, d)
 		d.Took = time.Since(now)
 		t.onScaled(d)
 		var changed *OptionError

@@ -3,14 +3,38 @@ package braid
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/braid-go/braid/partition"
 	"github.com/braid-go/braid/scaler"
 )
 
 // scaled is a topic as its scaler sees it.
-type scaled struct{ t *Topic }
+type scaled struct {
+	t      *Topic
+	device *deviceUse // nil: not looked at
+}
+
+// deviceUse is what part of the time the broker's syncs keep the device busy, averaged over a window.
+type deviceUse struct {
+	at   time.Time
+	busy time.Duration // by then
+	use  float64
+	part float64 // of the window that has passed
+}
+
+// measure takes in how long the device has been busy by now.
+func (d *deviceUse) measure(now time.Time, busy, window time.Duration) float64 {
+	if past := now.Sub(d.at); past > 0 {
+		fresh := 1 - math.Exp(-past.Seconds()/window.Seconds())
+		d.use += (min(1, (busy-d.busy).Seconds()/past.Seconds()) - d.use) * fresh
+		d.part += (1 - d.part) * fresh
+		d.at, d.busy = now, busy
+	}
+	return d.use / max(d.part, 1e-9) // corrected for having begun with nothing
+}
 
 // Measure implements scaler.Topic.
 func (s scaled) Measure(context.Context) (scaler.Snapshot, error) {
@@ -18,6 +42,9 @@ func (s scaled) Measure(context.Context) (scaler.Snapshot, error) {
 	snap := scaler.Snapshot{Partitions: make([]scaler.Partition, len(tab.active))}
 	for i, info := range tab.layout.Active() {
 		snap.Partitions[i] = scaler.Partition{ID: info.ID, Range: info.Range, Load: tab.active[i].live.Load()}
+	}
+	if s.device != nil {
+		snap.DeviceUse = s.device.measure(time.Now(), s.t.b.sched.Syncing(), defaulted(s.t.Config().Scaling.ShortWindow, scaler.DefaultShortWindow))
 	}
 	return snap, nil
 }
@@ -66,7 +93,7 @@ func (t *Topic) scale() {
 	if err == nil && running != nil {
 		err = running.SetPolicy(policy)
 	} else if err == nil {
-		running, err = scaler.NewLoop(scaled{t}, scaler.Options{Policy: policy, OnScaled: t.onScaled})
+		running, err = scaler.NewLoop(scaled{t, &deviceUse{at: time.Now(), busy: t.b.sched.Syncing()}}, scaler.Options{Policy: policy, OnScaled: t.onScaled})
 		if err == nil {
 			t.runScaler(running)
 		}

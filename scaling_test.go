@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/braid-go/braid/internal/vfs"
 	"github.com/braid-go/braid/scaler"
 )
 
@@ -144,6 +145,38 @@ func TestATopicWithShortWindowsFollowsItsLoadWithinAMinute(t *testing.T) {
 		}
 		if n := load(1, 45*time.Second); n != 1 {
 			t.Errorf("%d partitions for next to nothing: %v", n, topic.Explain())
+		}
+	})
+}
+
+// What keeps the device busy all the time is not helped by more partitions on it, and Explain says so; who knows better says so with MaxDeviceUse.
+func TestATopicWhoseDeviceIsTheBottleneckIsNotSplit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := &flatDisk{sync: time.Millisecond, speed: 1e12, dirty: map[string]int64{}}
+		b, err := Open("", Options{InMemory: true, fs: vfs.NewFault(vfs.NewVolatile(), disk)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic := ensure(t, b, "t", TopicConfig{AutoScale: true, Scaling: scaler.Policy{TargetRecords: 10}})
+		publishFor := func(d, rest time.Duration) {
+			for n, end := 0, time.Now().Add(d); time.Now().Before(end); n++ {
+				if err := topic.Publish(t.Context(), &Record{Key: fmt.Append(nil, n), Value: []byte("x")}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(rest)
+			}
+		}
+		last := func() scaler.Decision { all := topic.Explain(); return all[len(all)-1] }
+		publishFor(2*time.Minute, 0)
+		if n := len(topic.table.Load().active); n != 1 || !strings.Contains(last().Reason, "the device is the bottleneck: ") {
+			t.Errorf("%d partitions: %v", n, last())
+		}
+		publishFor(30*time.Second, 5*time.Millisecond) // a sixth of the time
+		if n := len(topic.table.Load().active); n < 2 {
+			t.Errorf("%d partitions when the device has time left: %v", n, last())
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

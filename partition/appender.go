@@ -271,7 +271,7 @@ func (a *appender) share(bytes int64) (err error, other bool) {
 		a.take()
 		return storeFailed(err), false
 	}
-	_, err = (*p.cfg.Scheduler.journal.Load()).CommitFrames(context.Background(), nil, a)
+	_, err = p.cfg.Scheduler.commitFrames(context.Background(), nil, a)
 	if p.pending.due(time.Now()) {
 		p.apply()
 	}

@@ -40,6 +40,7 @@ type Scheduler struct {
 	journal atomic.Pointer[Journal]
 	active  atomic.Int32 // partitions that are storing a round
 	settles atomic.Int64 // calls of Settle
+	device  busy         // somebody waits for a sync
 
 	mu      sync.Mutex
 	dirty   []*Partition            // ModeInterval: written to since the last sync
@@ -170,6 +171,8 @@ func (s *Scheduler) commit(p *Partition, b *log.Builder) error {
 	switch s.opts.Mode {
 	case log.ModeFsync:
 		p.syncs.Add(1)
+		s.device.begin()
+		defer s.device.end()
 		return p.log.Sync()
 	case log.ModeInterval:
 		if !p.dirty.Swap(true) {
@@ -179,4 +182,48 @@ func (s *Scheduler) commit(p *Partition, b *log.Builder) error {
 		}
 	}
 	return nil
+}
+
+// commitFrames has the journal make frames durable.
+func (s *Scheduler) commitFrames(ctx context.Context, b *checkpoint.Batch, c checkpoint.Carrier) (checkpoint.Revision, error) {
+	s.device.begin()
+	defer s.device.end()
+	return (*s.journal.Load()).CommitFrames(ctx, b, c)
+}
+
+// Syncing returns for how long, since the beginning, at least one round or transaction has been waiting for a sync. What of a stretch of time that is says how busy
+// the device is: a device that is always at it gives partitions more only if they share its syncs better.
+func (s *Scheduler) Syncing() time.Duration { return s.device.total() }
+
+// busy measures the time in which there is at least one of something.
+type busy struct {
+	mu    sync.Mutex
+	n     int
+	since time.Time // when n became 1
+	sum   time.Duration
+}
+
+func (b *busy) begin() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n++; b.n == 1 {
+		b.since = time.Now()
+	}
+}
+
+func (b *busy) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n--; b.n == 0 {
+		b.sum += time.Since(b.since)
+	}
+}
+
+func (b *busy) total() time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n > 0 {
+		return b.sum + time.Since(b.since)
+	}
+	return b.sum
 }

@@ -90,7 +90,7 @@ func withdraw(outs []*Output) {
 func (s *Scheduler) transact(ctx context.Context, b *checkpoint.Batch, outs []*Output) (checkpoint.Revision, error) {
 	c := carriage(outs)
 	for {
-		rev, err := (*s.journal.Load()).CommitFrames(ctx, b, c)
+		rev, err := s.commitFrames(ctx, b, c)
 		switch {
 		case err == nil:
 			c.settle(func(o *Output) { o.Partition.stored.Add(int64(o.Records)) })

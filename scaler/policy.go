@@ -59,7 +59,9 @@ type Policy struct {
 	// may come; -1 = none.
 	SplitCooldown, MergeCooldown time.Duration
 
-	MaxDeviceUse float64 // no split above this use of the device; default 0.9, at most 1
+	// No split while more than this part of the time somebody waits for a sync, averaged over ShortWindow: more partitions would share the same device;
+	// default 0.9, at most 1, which is never reached.
+	MaxDeviceUse float64
 
 	MaxConsumers     int           // of one group; default 16
 	MaxLag           time.Duration // one more consumer above it; default 10 s
