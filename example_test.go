@@ -12,6 +12,7 @@ import (
 
 	"github.com/braid-go/braid"
 	"github.com/braid-go/braid/backpressure"
+	"github.com/braid-go/braid/scaler"
 )
 
 // The quick start of the README.
@@ -357,4 +358,89 @@ func ExampleBroker_OnBackpressureChanged() {
 	// Output:
 	// broker is shedding and was normal
 	// the worst: shedding in partition 1 of events
+}
+
+// A topic of one partition splits while more is published than one is to carry. The windows are short, so that there is something to see at once.
+func ExampleTopicConfig_autoScale() {
+	ctx := context.Background()
+	scaled := make(chan scaler.Decision, 1)
+	b, err := braid.Open("", braid.Options{InMemory: true, OnScaled: func(topic string, d scaler.Decision) {
+		select {
+		case scaled <- d:
+		default:
+		}
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer b.Close()
+	orders, err := b.EnsureTopic(ctx, "orders", braid.TopicConfig{AutoScale: true, Scaling: scaler.Policy{
+		TargetRecords: 100, // a second and partition; default 100,000
+		ShortWindow:   time.Second, MediumWindow: 2 * time.Second, LongWindow: 4 * time.Second,
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for n := 0; ; n++ {
+		err := orders.Publish(ctx, &braid.Record{Key: fmt.Append(nil, "customer ", n%50), Value: []byte("a lamp")})
+		if err != nil {
+			log.Fatal(err)
+		}
+		select {
+		case d := <-scaled:
+			fmt.Printf("%s of partition %d: %v\n", d.Action, d.Partition, d.Err)
+			for _, p := range orders.Partitions() {
+				fmt.Printf("partition %d continues %v, sealed: %v\n", p.ID, p.Parents, p.Sealed)
+			}
+			return
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	// Output:
+	// split of partition 1: <nil>
+	// partition 1 continues [], sealed: true
+	// partition 2 continues [1], sealed: false
+	// partition 3 continues [1], sealed: false
+}
+
+// Partitions can be split and merged by hand, too, while they are in use.
+func ExampleTopic_Split() {
+	ctx := context.Background()
+	b, err := braid.Open("", braid.Options{InMemory: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer b.Close()
+	orders, err := b.CreateTopic(ctx, "orders", braid.TopicConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	publish := func(what string) {
+		if err := orders.Publish(ctx, &braid.Record{Key: []byte("alice"), Value: []byte(what)}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	publish("two lamps")
+	children, err := orders.Split(ctx, 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	publish("a rope")
+	one, err := orders.Merge(ctx, children[0], children[1])
+	if err != nil {
+		log.Fatal(err)
+	}
+	publish("an oar")
+	fmt.Println(children, one)
+	for rec, err := range orders.Read(ctx, braid.ReadOptions{}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s: %s\n", rec.Key, rec.Value)
+	}
+	// Output:
+	// [2 3] 4
+	// alice: two lamps
+	// alice: a rope
+	// alice: an oar
 }

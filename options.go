@@ -186,7 +186,7 @@ type TopicConfig struct {
 	// topic it consumes may wait for itself. Default 0: groups are as far behind as they like, within retention.
 	MaxBacklog int64 `json:"max_backlog,omitempty"`
 	// AutoScale has partitions split when they have much to do and merge when they have little, as Scaling says; see [Topic.Split]. Default: they stay as
-	// they are.
+	// they are, because programs can see partitions, and only they know what one should carry. It can be changed at any time.
 	AutoScale bool `json:"auto_scale,omitempty"`
 	// Scaling says when. Default: see [scaler.Policy]; never fewer than Partitions, and at most 64 or Limits.MaxPartitions. What it
 	// says of consumers holds for ConsumeOptions.MaxMembers, also without AutoScale.

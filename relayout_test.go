@@ -388,6 +388,56 @@ func TestEverythingAtOnceOverSplitsAndMerges(t *testing.T) {
 	}
 }
 
+// A thousand publishers, each of its own key, and a layout that changes all the time: nobody is told of an error, and every key is whole and in order, also
+// when the broker is opened again.
+func TestAThousandPublishersNoticeNothingOfSplitsAndMerges(t *testing.T) {
+	const publishers, perKey = 1000, 12
+	seed := rand.Uint64()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("seed %d (chooses what is split and merged; the timing is the machine's)", seed)
+		}
+	})
+	dir := t.TempDir()
+	b := open(t, dir, Options{})
+	topic := ensure(t, b, "t", TopicConfig{})
+	ctx, finish := context.WithCancel(t.Context())
+	var relaying, making sync.WaitGroup
+	relaying.Go(func() { changeLayout(ctx, t, topic, rand.New(rand.NewPCG(seed, 1))) })
+	made := make([]int, publishers)
+	for p := range publishers {
+		key := fmt.Sprint("key ", p)
+		making.Go(func() {
+			for i := 0; i < perKey || len(topic.Partitions()) < 6 && !t.Failed(); i++ {
+				made[p]++
+				rec := &Record{Key: []byte(key), Value: fmt.Append(nil, i)}
+				if err := topic.Publish(context.Background(), rec); err != nil {
+					t.Errorf("%s: record %d: %v", key, i, err)
+				}
+			}
+		})
+	}
+	making.Wait()
+	finish()
+	relaying.Wait()
+	want := map[string][]string{}
+	for p, n := range made {
+		for i := range n {
+			key := fmt.Sprint("key ", p)
+			want[key] = append(want[key], fmt.Sprint(i))
+		}
+	}
+	byKey(t, "open", topic, want)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	topic, err := open(t, dir, Options{}).Topic("t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	byKey(t, "opened again", topic, want)
+}
+
 // produce publishes the records of its keys in order, in each of the ways that there are.
 func produce(t *testing.T, topic *Topic, p, keys, perKey int) {
 	for i := range perKey {
