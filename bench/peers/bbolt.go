@@ -27,11 +27,15 @@ var _ interface {
 	publisher
 	concurrentPublisher
 	reader
+	spreadPublisher
+	transactor
 } = (*bboltStore)(nil)
 
 type bboltStore struct {
 	db      *bbolt.DB
-	buckets [][]byte
+	buckets [][]byte // those that transactions consume come last
+	out     int      // the number of buckets that are published to
+	inputs  int
 }
 
 func openBbolt(_ context.Context, s setup) (io.Closer, error) {
@@ -44,9 +48,9 @@ func openBbolt(_ context.Context, s setup) (io.Closer, error) {
 		return nil, err
 	}
 	db.MaxBatchSize = concurrentPublishers
-	store := &bboltStore{db: db}
+	store := &bboltStore{db: db, out: s.streams(), inputs: s.Inputs}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for i := range s.Streams {
+		for i := range s.streams() + s.Inputs {
 			name := fmt.Appendf(nil, "stream-%d", i)
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
@@ -97,6 +101,67 @@ func (b *bboltStore) PublishStream(_ context.Context, next func() []record) erro
 		}
 	}
 	return nil
+}
+
+// PublishSpread brings a transaction's records into the order of their buckets, since one bucket after the other is faster.
+func (b *bboltStore) PublishSpread(_ context.Context, next func() []record) error {
+	g := gatherer{next: next}
+	sorted := make([][]record, b.out)
+	stream := 0
+	for recs := g.take(gathered); len(recs) > 0; recs = g.take(gathered) {
+		for _, r := range recs {
+			sorted[stream] = append(sorted[stream], r)
+			stream = (stream + 1) % b.out
+		}
+		err := b.db.Update(func(tx *bbolt.Tx) error {
+			for i, recs := range sorted {
+				if err := b.put(tx, i, recs...); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for i := range sorted {
+			sorted[i] = sorted[i][:0]
+		}
+	}
+	return nil
+}
+
+func (b *bboltStore) Fill(_ context.Context, committer int, recs []record) error {
+	return b.db.Update(func(tx *bbolt.Tx) error { return b.put(tx, b.out+committer, recs...) })
+}
+
+// Transact is DB.Batch where several commit at once; the position is a key beside the records that sorts before them.
+func (b *bboltStore) Transact(_ context.Context, committer int) error {
+	step := b.db.Update
+	if b.inputs > 1 {
+		step = b.db.Batch
+	}
+	return step(func(tx *bbolt.Tx) error {
+		in := tx.Bucket(b.buckets[b.out+committer])
+		position := []byte{0}
+		next := uint64(1)
+		if at := in.Get(position); at != nil {
+			next = binary.BigEndian.Uint64(at) + 1
+		}
+		key := binary.BigEndian.AppendUint64(nil, next)
+		value := in.Get(key)
+		if value == nil {
+			return fmt.Errorf("committer %d has no record %d", committer, next)
+		}
+		r, err := decodeRecord(value)
+		if err != nil {
+			return err
+		}
+		if err := b.put(tx, 0, r); err != nil {
+			return err
+		}
+		return in.Put(position, key)
+	})
 }
 
 func (b *bboltStore) Publish(_ context.Context, r record) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -25,6 +26,9 @@ var _ interface {
 	concurrentPublisher
 	reader
 	deliverer
+	spreadPublisher
+	transactor
+	splitter
 } = (*braidStore)(nil)
 
 type braidStore struct {
@@ -33,6 +37,8 @@ type braidStore struct {
 	async  bool
 	one    []*braid.Record         // the record of Publish and Send
 	sets   [window][]*braid.Record // batches on their way
+	in     []*braid.Topic          // what transactions consume
+	subs   []*braid.Subscription   // of in
 }
 
 func openBraid(ctx context.Context, s setup) (io.Closer, error) {
@@ -44,15 +50,41 @@ func openBraid(ctx context.Context, s setup) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	topic, err := broker.CreateTopic(ctx, "bench", braid.TopicConfig{Partitions: s.Streams})
+	topic, err := broker.CreateTopic(ctx, "bench", braid.TopicConfig{Partitions: s.streams()})
 	if err != nil {
 		broker.Close()
 		return nil, err
 	}
-	return &braidStore{broker: broker, topic: topic, async: s.Fsync, one: []*braid.Record{{}}}, nil
+	store := &braidStore{broker: broker, topic: topic, async: s.Fsync, one: []*braid.Record{{}}}
+	for i := range s.Inputs {
+		if err := store.addInput(ctx, fmt.Sprint("in-", i)); err != nil {
+			store.Close()
+			return nil, err
+		}
+	}
+	return store, nil
 }
 
-func (b *braidStore) Close() error { return b.broker.Close() }
+func (b *braidStore) addInput(ctx context.Context, name string) error {
+	topic, err := b.broker.CreateTopic(ctx, name, braid.TopicConfig{})
+	if err != nil {
+		return err
+	}
+	sub, err := topic.Subscribe(ctx, "bench", braid.SubscribeOptions{ReuseBuffers: true})
+	if err != nil {
+		return err
+	}
+	b.in, b.subs = append(b.in, topic), append(b.subs, sub)
+	return nil
+}
+
+func (b *braidStore) Close() error {
+	var errs []error
+	for _, sub := range b.subs {
+		errs = append(errs, sub.Close())
+	}
+	return errors.Join(append(errs, b.broker.Close())...)
+}
 
 // fill returns batch as Braid's records, in the memory of set i.
 func (b *braidStore) fill(i int, batch []record) []*braid.Record {
@@ -113,6 +145,69 @@ func (b *braidStore) publishAsync(ctx context.Context, next func() []record) err
 		return *err
 	}
 	return nil
+}
+
+// PublishSpread has up to window batches on their way to all partitions: what is queued for a partition meanwhile is written together. The
+// partitions acknowledge side by side, so that each batch counts for itself.
+func (b *braidStore) PublishSpread(ctx context.Context, next func() []record) error {
+	var acked [window]chan struct{}
+	var left [window]atomic.Int32
+	var failed atomic.Pointer[error]
+	for i := range acked {
+		acked[i] = make(chan struct{}, 1)
+		acked[i] <- struct{}{}
+	}
+	for i := 0; failed.Load() == nil; i = (i + 1) % window {
+		<-acked[i] // the batch before the last window ones
+		batch := next()
+		if len(batch) == 0 {
+			break
+		}
+		left[i].Store(int32(len(batch)))
+		done := func(_ *braid.Record, err error) {
+			if err != nil {
+				first := err // a copy, so that err itself stays off the heap
+				failed.CompareAndSwap(nil, &first)
+			}
+			if left[i].Add(-1) == 0 {
+				acked[i] <- struct{}{}
+			}
+		}
+		if err := b.topic.PublishAsync(ctx, done, b.fill(i, batch)...); err != nil {
+			return err
+		}
+	}
+	if err := b.topic.Flush(ctx); err != nil {
+		return err
+	}
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (b *braidStore) Fill(ctx context.Context, committer int, recs []record) error {
+	return b.in[committer].Publish(ctx, b.fill(0, recs)...)
+}
+
+func (b *braidStore) Transact(ctx context.Context, committer int) error {
+	sub := b.subs[committer]
+	recs, err := sub.Poll(ctx, 1)
+	if err != nil {
+		return err
+	}
+	tx := b.broker.Begin()
+	return errors.Join(tx.Offsets(sub, recs...), tx.Publish(b.topic, recs...), tx.Commit(ctx))
+}
+
+func (b *braidStore) Split(ctx context.Context) error {
+	for _, p := range b.topic.Partitions() {
+		if !p.Sealed {
+			_, err := b.topic.Split(ctx, p.ID)
+			return err
+		}
+	}
+	return errors.New("there is no partition that takes records")
 }
 
 func (b *braidStore) Publish(ctx context.Context, r record) error {

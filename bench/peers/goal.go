@@ -54,3 +54,24 @@ func atMost(n float64) goal {
 		return r.Braid.Median <= n, r.Braid.Median > 0
 	}}
 }
+
+// withinLimit: not more than n times as slow as the limit.
+func withinLimit(n float64) goal {
+	return goal{fmt.Sprintf("within %g x of limit", n), func(r *row, _ *report) (met, known bool) {
+		return r.OfLimit >= 1/n, r.OfLimit > 0
+	}}
+}
+
+// withinRow: not more than n times what Braid shows in another row, of which less is better.
+func withinRow(n float64, id string) goal {
+	g := ofRow(1/n, id)
+	g.text = fmt.Sprintf("within %g x of %s", n, id)
+	return g
+}
+
+// under: less than this, in the row's unit.
+func under(n float64, text string) goal {
+	return goal{"under " + text, func(r *row, _ *report) (met, known bool) {
+		return r.Braid.Median < n, r.Braid.Median > 0
+	}}
+}

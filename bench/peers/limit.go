@@ -71,6 +71,11 @@ func limitCopy(_ context.Context, _ string, sc scale) ([]float64, error) {
 
 // limitSync returns a limit that writes n records into zero-filled space and syncs them, again and again.
 func limitSync(n int) func(context.Context, string, scale) ([]float64, error) {
+	return limitSyncOf(n*recordBytes, n)
+}
+
+// limitSyncOf does so with some bytes, and counts them as n.
+func limitSyncOf(bytes, n int) func(context.Context, string, scale) ([]float64, error) {
 	return func(_ context.Context, dir string, sc scale) (_ []float64, err error) {
 		const space = 4 << 20
 		f, err := os.Create(filepath.Join(dir, "limit"))
@@ -84,11 +89,11 @@ func limitSync(n int) func(context.Context, string, scale) ([]float64, error) {
 		if err := f.Sync(); err != nil {
 			return nil, err
 		}
-		p := make([]byte, n*recordBytes)
+		p := make([]byte, bytes)
 		for i := range p {
 			p[i] = byte(i)
 		}
-		records, pos := int64(0), int64(0)
+		count, pos := int64(0), int64(0)
 		start := time.Now()
 		for time.Since(start) < sc.Time {
 			if pos+int64(len(p)) > space {
@@ -101,9 +106,9 @@ func limitSync(n int) func(context.Context, string, scale) ([]float64, error) {
 				return nil, err
 			}
 			pos += int64(len(p))
-			records += int64(n)
+			count += int64(n)
 		}
-		return perSecond(records, time.Since(start)), nil
+		return perSecond(count, time.Since(start)), nil
 	}
 }
 

@@ -1,14 +1,14 @@
 // Command peers measures Braid beside other ways of storing a stream of records in a Go process, and beside the physical
 // limit, in one run on one machine:
 //
-//	cd bench/peers && go run . [-quick] [-json] [-only W3,W5] [-rounds N] [-dir DIR]
+//	cd bench/peers && go run . [-quick] [-json | -markdown] [-only W3,W5] [-rounds N] [-dir DIR]
 //
 // The table says for each workload what Braid, each peer and the limit show, and the ratios, which are what carries over from
 // one machine to another. Each peer is used in the way that its own documentation says is fast; the comment above its
 // system says which, and where. All get the same bytes, and promise the same for them when they acknowledge.
 //
 // system.go has the roles that a system may have; braid.go, nats.go, pebble.go, bbolt.go and wal.go implement them;
-// measure.go and limit.go measure; workloads.go lists what is measured and the goals; run.go is the order of things. A new
+// measure.go, transact.go, split.go and limit.go measure them, grown.go and child.go how Braid alone grows; workloads.go lists what is measured and the goals; run.go is the order of things. A new
 // workload is an entry in workloads.go and, if need be, a role.
 package main
 
@@ -27,6 +27,13 @@ import (
 )
 
 func main() {
+	if dir := os.Getenv(childEnv); dir != "" {
+		if err := child(dir, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "peers:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -46,6 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) error {
 	flags.SetOutput(stderr)
 	quick := flags.Bool("quick", false, "measure less, in under a minute")
 	asJSON := flags.Bool("json", false, "print JSON instead of a table")
+	asMarkdown := flags.Bool("markdown", false, "print Markdown instead of a table")
 	only := flags.String("only", "", "workloads to measure, such as W3 or W1,W3-64 (default all)")
 	rounds := flags.Int("rounds", 0, "rounds (default 5, with -quick 3)")
 	dir := flags.String("dir", os.TempDir(), "where temporary directories are made; a disk, not memory")
@@ -60,10 +68,10 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) error {
 		cfg.Rounds = *rounds
 	}
 	var err error
-	if cfg.Workloads, err = pick(workloads(), *only); err != nil {
+	if cfg.Workloads, err = pick(workloads(cfg.Scale), *only); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || *rounds < 0 {
+	if flags.NArg() > 0 || *rounds < 0 || *asJSON && *asMarkdown {
 		return fmt.Errorf("there is nothing to be done with %q and %d rounds", flags.Args(), *rounds)
 	}
 	if err := checkDir(cfg.Dir, stderr); err != nil {
@@ -74,7 +82,14 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err := write(stdout, rep, *asJSON); err != nil {
+	form := writeTable
+	switch {
+	case *asJSON:
+		form = writeJSON
+	case *asMarkdown:
+		form = writeMarkdown
+	}
+	if err := form(stdout, rep); err != nil {
 		return err
 	}
 	if len(rep.failures()) > 0 {
@@ -83,10 +98,7 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) error {
 	return nil
 }
 
-func write(w io.Writer, rep *report, asJSON bool) error {
-	if !asJSON {
-		return writeTable(w, rep)
-	}
+func writeJSON(w io.Writer, rep *report) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)

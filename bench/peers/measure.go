@@ -9,8 +9,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -23,15 +21,28 @@ const (
 
 // scale says how much is measured. What ends first, ends a measurement: its time or its bytes.
 type scale struct {
-	Time    time.Duration // of one measurement
-	Bytes   int64         // written by one measurement
-	Records int           // of a catch-up read
-	Samples int           // of latency
+	Time    time.Duration `json:"time_ns"` // of one measurement
+	Bytes   int64         `json:"bytes"`   // written by one measurement
+	Records int           `json:"records"` // of a catch-up read
+	Samples int           `json:"samples"` // of latency
+
+	Spread     int   `json:"spread"`          // streams that bulk publishing is spread over, beside fewPartitions
+	Partitions int   `json:"partitions"`      // of a broker that has many
+	Members    int   `json:"members"`         // of a group
+	Splits     int   `json:"splits"`          // under load
+	SmallLog   int64 `json:"small_log_bytes"` // bytes of records in logs that are opened
+	LargeLog   int64 `json:"large_log_bytes"`
 }
 
 var (
-	fullScale  = scale{Time: time.Second, Bytes: 256 << 20, Records: 1_000_000, Samples: 20_000}
-	quickScale = scale{Time: 120 * time.Millisecond, Bytes: 128 << 20, Records: 100_000, Samples: 3000}
+	fullScale = scale{
+		Time: time.Second, Bytes: 256 << 20, Records: 1_000_000, Samples: 20_000,
+		Spread: 1000, Partitions: 10_000, Members: 1000, Splits: 12, SmallLog: 100 << 20, LargeLog: 10 << 30,
+	}
+	quickScale = scale{
+		Time: 100 * time.Millisecond, Bytes: 64 << 20, Records: 100_000, Samples: 2000,
+		Spread: 200, Partitions: 1000, Members: 1000, Splits: 4, SmallLog: 10 << 20, LargeLog: 512 << 20,
+	}
 )
 
 // errCannot says that a store lacks the role that a workload needs.
@@ -164,24 +175,57 @@ func publishConcurrently(streams int) measurement {
 }
 
 func publishUntil(ctx context.Context, p concurrentPublisher, keys [][]byte, d time.Duration) (int64, error) {
-	var total atomic.Int64
-	errs := make([]error, concurrentPublishers)
-	var wg sync.WaitGroup
-	start := time.Now()
-	for i := range concurrentPublishers {
-		stream := i % len(keys)
-		r := newRecord()
-		r.Key = keys[stream]
-		wg.Go(func() {
-			n := int64(0)
-			for ; errs[i] == nil && (n == 0 || time.Since(start) < d); n++ {
-				errs[i] = p.PublishConcurrent(ctx, stream, r)
-			}
-			total.Add(n)
-		})
+	recs := make([]record, concurrentPublishers)
+	for i := range recs {
+		recs[i] = newRecord()
+		recs[i].Key = keys[i%len(keys)]
 	}
-	wg.Wait()
-	return total.Load(), errors.Join(errs...)
+	return sideBySide(concurrentPublishers, d, func(i int) error { return p.PublishConcurrent(ctx, i%len(keys), recs[i]) })
+}
+
+// publishSpread returns a measurement of bulk publishing to many streams, from the first record to the last acknowledgement.
+func publishSpread(streams int) measurement {
+	return func(ctx context.Context, store io.Closer, sc scale) ([]float64, error) {
+		p, ok := store.(spreadPublisher)
+		if !ok {
+			return nil, errCannot
+		}
+		keys, err := keysFor(streams)
+		if err != nil {
+			return nil, err
+		}
+		b := newBatches()
+		at := 0
+		take := func() []record {
+			recs := b.take()
+			for i := range recs {
+				recs[i].Key = keys[at]
+				at = (at + 1) % len(keys)
+			}
+			return recs
+		}
+		left := window
+		err = p.PublishSpread(ctx, func() []record { // buffers come into being, in every stream
+			if left--; left < 0 && at == 0 {
+				return nil
+			}
+			return take()
+		})
+		if err != nil {
+			return nil, err
+		}
+		runtime.GC()
+		n := int64(0)
+		start := time.Now()
+		err = p.PublishSpread(ctx, func() []record {
+			if n*recordBytes >= sc.Bytes || time.Since(start) >= sc.Time {
+				return nil
+			}
+			n += batchRecords
+			return take()
+		})
+		return perSecond(n, time.Since(start)), err
+	}
 }
 
 // catchUp measures reading what lies in the page cache: with memory that is used again, and with memory that the reader

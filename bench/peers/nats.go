@@ -38,13 +38,14 @@ var _ interface {
 	concurrentPublisher
 	reader
 	deliverer
+	spreadPublisher
 } = (*natsStore)(nil)
 
 type natsStore struct {
 	server   *server.Server
 	conn     *nats.Conn
 	js       jetstream.JetStream
-	subjects []string
+	subjects []string // of the streams, or of the one stream over which is spread
 	fsync    bool
 	buf      []byte
 	msgs     []*nats.Msg
@@ -69,14 +70,14 @@ func openNATS(ctx context.Context, s setup) (io.Closer, error) {
 		store.Close()
 		return nil, errors.New("the server does not start")
 	}
-	if err := store.connect(ctx, s.Streams); err != nil {
+	if err := store.connect(ctx, s.Streams, s.Spread); err != nil {
 		store.Close()
 		return nil, err
 	}
 	return store, nil
 }
 
-func (n *natsStore) connect(ctx context.Context, streams int) (err error) {
+func (n *natsStore) connect(ctx context.Context, streams, spread int) (err error) {
 	if n.conn, err = nats.Connect("", nats.InProcessServer(n.server)); err != nil {
 		return err
 	}
@@ -84,8 +85,14 @@ func (n *natsStore) connect(ctx context.Context, streams int) (err error) {
 	if err != nil {
 		return err
 	}
+	for i := range spread {
+		n.subjects = append(n.subjects, fmt.Sprintf("s.0.%d", i))
+	}
 	for i := range streams {
 		subject := fmt.Sprintf("s.%d", i)
+		if spread > 0 {
+			subject = "s.0.>"
+		}
 		_, err := n.js.CreateStream(ctx, jetstream.StreamConfig{
 			Name:               fmt.Sprintf("S%d", i),
 			Subjects:           []string{subject},
@@ -96,7 +103,9 @@ func (n *natsStore) connect(ctx context.Context, streams int) (err error) {
 		if err != nil {
 			return fmt.Errorf("create stream %d: %w", i, err)
 		}
-		n.subjects = append(n.subjects, subject)
+		if spread == 0 {
+			n.subjects = append(n.subjects, subject)
+		}
 	}
 	return nil
 }
@@ -114,6 +123,15 @@ func (n *natsStore) PublishStream(ctx context.Context, next func() []record) err
 	if n.fsync {
 		return n.publishAtomic(ctx, next)
 	}
+	return n.publishFast(ctx, next, n.subjects[:1])
+}
+
+// PublishSpread spreads over subjects of one stream (documentation of NATS, "Subject Mapping and Partitioning").
+func (n *natsStore) PublishSpread(ctx context.Context, next func() []record) error {
+	return n.publishFast(ctx, next, n.subjects)
+}
+
+func (n *natsStore) publishFast(ctx context.Context, next func() []record, subjects []string) error {
 	fast, err := jetstreamext.NewFastPublisher(n.js, jetstreamext.FastPublishFlowControl{
 		Flow:               natsFlow,
 		MaxOutstandingAcks: (window - 1) * batchRecords / natsFlow, // the batch being added is not acknowledged either
@@ -122,12 +140,14 @@ func (n *natsStore) PublishStream(ctx context.Context, next func() []record) err
 	if err != nil {
 		return err
 	}
+	at := 0
 	for batch := next(); len(batch) > 0; batch = next() {
 		for _, r := range batch {
 			n.buf = appendRecord(n.buf[:0], r) // the connection copies it
-			if _, err := fast.Add(n.subjects[0], n.buf); err != nil {
+			if _, err := fast.Add(subjects[at], n.buf); err != nil {
 				return err
 			}
+			at = (at + 1) % len(subjects)
 		}
 	}
 	_, err = fast.Close(ctx)

@@ -14,6 +14,10 @@ type report struct {
 	OS      string       `json:"os"`
 	Arch    string       `json:"arch"`
 	CPUs    int          `json:"cpus"`
+	CPU     string       `json:"cpu,omitempty"`
+	Disk    string       `json:"file_system,omitempty"`
+	Took    string       `json:"took,omitempty"`
+	Scale   scale        `json:"scale"`
 	Rounds  int          `json:"rounds"`
 	Record  recordSize   `json:"record_bytes"`
 	Systems []systemInfo `json:"systems"`
@@ -69,6 +73,9 @@ func newReport(cfg config) *report {
 		OS:     runtime.GOOS,
 		Arch:   runtime.GOARCH,
 		CPUs:   runtime.GOMAXPROCS(0),
+		CPU:    processor(),
+		Disk:   fileSystem(cfg.Dir),
+		Scale:  cfg.Scale,
 		Rounds: cfg.Rounds,
 		Record: recordSize{keyBytes, valueBytes},
 	}
@@ -88,6 +95,11 @@ func newReport(cfg config) *report {
 					r.Peers = append(r.Peers, f)
 				case isLimit:
 					r.Limits = append(r.Limits, f)
+				}
+			}
+			if len(r.Peers) == 0 {
+				for _, s := range systems()[1:] {
+					r.Peers = append(r.Peers, &figure{Name: s.Name, Missing: errCannot.Error()})
 				}
 			}
 			rep.Rows = append(rep.Rows, r)
@@ -221,17 +233,23 @@ func summarize(rounds []float64) (median, spread float64) {
 type unit string
 
 const (
-	recordsPerSecond unit = "records/s"
-	microseconds     unit = "µs"
-	megabytes        unit = "MB"
+	recordsPerSecond      unit = "records/s"
+	transactionsPerSecond unit = "transactions/s"
+	microseconds          unit = "µs"
+	megabytes             unit = "MB"
+	mebibytes             unit = "MiB"
+	bytesEach             unit = "B"
 )
+
+// rate tells whether more is better.
+func (u unit) rate() bool { return u == recordsPerSecond || u == transactionsPerSecond }
 
 // ratio returns how much better a is than b, 0 if either is missing.
 func (u unit) ratio(a, b float64) float64 {
 	if a <= 0 || b <= 0 {
 		return 0
 	}
-	if u == recordsPerSecond {
+	if u.rate() {
 		return a / b
 	}
 	return b / a // less is better

@@ -5,15 +5,30 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 )
+
+// TestMain is also the main of a child that a test starts.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		if err := child(dir, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
@@ -55,6 +70,7 @@ func sample() *report {
 	all := []workload{throughput, latency}
 	rep := newReport(config{Workloads: all, Rounds: 3})
 	rep.Go, rep.OS, rep.Arch, rep.CPUs = "go1.26", "linux", "amd64", 2
+	rep.CPU, rep.Disk, rep.Took = "fast, virtual", "ext4", "50s"
 	rep.Systems = []systemInfo{{"Braid", "", "defaults"}, {"nats", "v2", "in process"}, {"wal", "v1", "batches"}}
 	for _, f := range []struct {
 		w, c   int
@@ -113,7 +129,7 @@ func TestRatiosAreOfMediansAndMoreIsBetter(t *testing.T) {
 
 func TestTheJSONIsAsItWas(t *testing.T) {
 	var b bytes.Buffer
-	if err := write(&b, sample(), true); err != nil {
+	if err := writeJSON(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "report.json", b.Bytes())
@@ -121,10 +137,18 @@ func TestTheJSONIsAsItWas(t *testing.T) {
 
 func TestTheTableIsAsItWas(t *testing.T) {
 	var b bytes.Buffer
-	if err := write(&b, sample(), false); err != nil {
+	if err := writeTable(&b, sample()); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "table.txt", b.Bytes())
+}
+
+func TestTheMarkdownIsAsItWas(t *testing.T) {
+	var b bytes.Buffer
+	if err := writeMarkdown(&b, sample()); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "table.md", b.Bytes())
 }
 
 func TestAMedianOfAnEvenNumberOfRoundsIsBetweenTheMiddleOnes(t *testing.T) {
@@ -153,20 +177,82 @@ func TestWhatFailsIsReportedAndSpoilsNoRatio(t *testing.T) {
 	}
 }
 
+func TestAGoalIsMetUpToItsBoundAndNotBeyond(t *testing.T) {
+	rep := &report{}
+	add := func(id string, u unit, braid, ofLimit float64) *row {
+		r := &row{ID: id, Unit: u, Braid: &figure{Median: braid}, OfLimit: ofLimit}
+		rep.Rows = append(rep.Rows, r)
+		return r
+	}
+	add("small", microseconds, 100, 0)
+	for _, tt := range []struct {
+		g          goal
+		r          *row
+		met, known bool
+	}{
+		{withinRow(1.5, "small"), add("a", microseconds, 149, 0), true, true},
+		{withinRow(1.5, "small"), add("b", microseconds, 151, 0), false, true},
+		{withinRow(1.5, "absent"), add("c", microseconds, 1, 0), false, false},
+		{withinLimit(1.3), add("d", transactionsPerSecond, 1, 0.78), true, true},
+		{withinLimit(1.3), add("e", transactionsPerSecond, 1, 0.76), false, true},
+		{withinLimit(1.3), add("f", transactionsPerSecond, 1, 0), false, false},
+		{under(64, "64 MiB"), add("g", mebibytes, 63.9, 0), true, true},
+		{under(64, "64 MiB"), add("h", mebibytes, 64, 0), false, true},
+		{under(64, "64 MiB"), add("i", mebibytes, 0, 0), false, false},
+	} {
+		if met, known := tt.g.met(tt.r, rep); met != tt.met && known || known != tt.known {
+			t.Errorf("%s, row %s: met %v, known %v", tt.g.text, tt.r.ID, met, known)
+		}
+	}
+}
+
+func TestAnAddedWaitIsTheLongestCallDuringASplitLessTheMedianOfTheOthers(t *testing.T) {
+	ms := time.Millisecond
+	var spans [][]span
+	for range 10 {
+		spans = append(spans, []span{{0, 2 * ms}, {2 * ms, 4 * ms}, {4 * ms, 6 * ms}, {10 * ms, 15 * ms}, {15 * ms, 16 * ms}, {20 * ms, 22 * ms}})
+	}
+	spans[3][3].to = 30 * ms // longer than the others', in the split
+	spans[4][0].to = 90 * ms // not in the split
+	spans[4][0].from = 31 * ms
+	if wait := addedWait(spans, []span{{11 * ms, 12 * ms}}); wait != 3*ms { // nine of ten are at 5 ms; the 99th percentile of ten is the ninth
+		t.Errorf("added %v, want 3ms", wait)
+	}
+	if wait := addedWait(spans[3:4], []span{{11 * ms, 12 * ms}}); wait != 18*ms {
+		t.Errorf("added %v, want 18ms", wait)
+	}
+}
+
+func TestALogOfAnotherSizeThanWasWrittenIsNoFigure(t *testing.T) {
+	dir := t.TempDir()
+	sc := scale{SmallLog: 1 << 20, LargeLog: 2 << 20}
+	if err := logs.Make(t.Context(), dir, sc); err != nil {
+		t.Fatal(err)
+	}
+	if figures, err := openLogs(t.Context(), dir, sc); err != nil || len(figures) != 3 {
+		t.Errorf("%v, %v", figures, err)
+	}
+	sc.LargeLog *= 2
+	if figures, err := openLogs(t.Context(), dir, sc); err == nil {
+		t.Errorf("%v", figures)
+	}
+}
+
 // A whole run, tiny: it leaves neither goroutine nor file.
 func TestARunMeasuresWhatEverySystemCanDoAndLeavesNothing(t *testing.T) {
 	before := goleak.IgnoreCurrent()
+	tiny := scale{
+		Time: 5 * time.Millisecond, Bytes: 1 << 20, Records: 10 * batchRecords, Samples: 50,
+		Spread: 20, Partitions: 30, Members: 15, Splits: 1, SmallLog: 1 << 20, LargeLog: 2 << 20,
+	}
 	var some []workload
-	for _, w := range workloads() {
-		if w.Contenders == nil && w.ID != "W3-64" { // building programs, and 64 streams, take long
+	for _, w := range workloads(tiny) {
+		if w.ID != "size" && w.ID != "W3-64" { // building programs, and 64 streams, take long
 			some = append(some, w)
 		}
 	}
 	dir := t.TempDir()
-	rep, err := runAll(t.Context(), config{
-		Workloads: some, Rounds: 2, Dir: dir, Progress: func(string) {},
-		Scale: scale{Time: 5 * time.Millisecond, Bytes: 1 << 20, Records: 10 * batchRecords, Samples: 50},
-	})
+	rep, err := runAll(t.Context(), config{Workloads: some, Rounds: 2, Dir: dir, Progress: func(string) {}, Scale: tiny})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,12 +265,31 @@ func TestARunMeasuresWhatEverySystemCanDoAndLeavesNothing(t *testing.T) {
 	}
 	for _, r := range rep.Rows {
 		for _, f := range r.figures() {
-			cannot := r.Unit == microseconds && (f.Name == "pebble" || f.Name == "bbolt" || f.Name == "wal")
-			if cannot != (f.Missing == errCannot.Error()) || !cannot && (len(f.Rounds) != 2 || f.Median <= 0) {
+			cannot := f.Missing == errCannot.Error()
+			if want := !slices.Contains(takesPart(r.ID), f.Name) && slices.Contains(r.Peers, f); cannot != want || !cannot && len(f.Rounds) != 2 {
+				t.Errorf("%s, %s: %+v", r.ID, f.Name, f)
+			}
+			if !cannot && f.Median <= 0 && !strings.HasPrefix(r.ID, "W9") { // a split may add nothing
 				t.Errorf("%s, %s: %+v", r.ID, f.Name, f)
 			}
 		}
 	}
+}
+
+// takesPart returns the peers that can do a workload.
+func takesPart(row string) []string {
+	switch id, _, _ := strings.Cut(row, "-"); id {
+	case "W5":
+		return []string{"nats"}
+	case "W6":
+		return []string{"pebble", "bbolt"}
+	case "W8", "W9", "W10":
+		return nil
+	}
+	if row == "W7-idle" {
+		return nil
+	}
+	return []string{"nats", "pebble", "bbolt", "wal"}
 }
 
 func TestARunEndsWithItsContext(t *testing.T) {

@@ -26,13 +26,16 @@ const runTimeout = 2 * time.Minute
 // runAll measures everything: in each round every workload, in each workload every contender. The contenders of a workload thus see
 // the same machine at nearly the same time, and what disturbs one round is not in the median of several. Who
 // is first in a workload is drawn for each round.
-func runAll(ctx context.Context, cfg config) (*report, error) {
+func runAll(ctx context.Context, cfg config) (_ *report, err error) {
 	rep := newReport(cfg)
+	began := time.Now()
+	made := &fixtures{cfg.Dir, map[string]string{}}
+	defer func() { err = errors.Join(err, made.remove()) }()
 	rng := rand.New(rand.NewPCG(0, uint64(cfg.Rounds)))
 	for round := range cfg.Rounds {
 		for i := range cfg.Workloads {
 			w := &cfg.Workloads[i]
-			if w.Contenders != nil && round > 0 {
+			if w.Once && round > 0 {
 				continue
 			}
 			all := w.contenders()
@@ -40,7 +43,7 @@ func runAll(ctx context.Context, cfg config) (*report, error) {
 				c := all[at]
 				cfg.Progress(fmt.Sprintf("round %d of %d: %s, %s", round+1, cfg.Rounds, w.ID, c.Name))
 				runtime.GC() // what the one before has left is not this one's
-				values, err := runOne(ctx, cfg, w, c)
+				values, err := runOne(ctx, cfg, made, w, c)
 				if ctx.Err() != nil {
 					return nil, context.Cause(ctx)
 				}
@@ -49,10 +52,11 @@ func runAll(ctx context.Context, cfg config) (*report, error) {
 		}
 	}
 	rep.finish(cfg.Workloads)
+	rep.Took = time.Since(began).Round(time.Second).String()
 	return rep, nil
 }
 
-func runOne(ctx context.Context, cfg config, w *workload, c contender) ([]float64, error) {
+func runOne(ctx context.Context, cfg config, made *fixtures, w *workload, c contender) ([]float64, error) {
 	if w.Bulk {
 		if err := warmPageCache(ctx, cfg); err != nil {
 			return nil, err
@@ -60,6 +64,13 @@ func runOne(ctx context.Context, cfg config, w *workload, c contender) ([]float6
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, runTimeout, errors.New("took too long"))
 	defer cancel()
+	if w.Fixture != nil {
+		dir, err := made.dir(ctx, w.Fixture, cfg.Scale)
+		if err != nil {
+			return nil, err
+		}
+		return c.Run(ctx, dir, cfg.Scale)
+	}
 	return inTempDir(ctx, cfg.Dir, c, cfg.Scale)
 }
 

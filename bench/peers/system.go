@@ -15,7 +15,12 @@ type setup struct {
 	Dir     string // an empty directory of its own
 	Fsync   bool   // an acknowledgement comes only after an fsync that covers the record
 	Streams int    // partitions, streams, buckets or logs to publish to, numbered from 0
+	Spread  int    // if not 0, what bulk publishing is spread over, numbered from 0; Streams is 1
+	Inputs  int    // streams of their own that transactions consume, one for each committer
 }
+
+// streams is the number of streams that records are published to.
+func (s setup) streams() int { return max(s.Streams, s.Spread) }
 
 // system is something that stores records: Braid, or one of its peers. What a store of it can do it says by
 // implementing the roles below; a workload whose role it lacks is not measured for it.
@@ -43,6 +48,28 @@ type streamPublisher interface {
 	// acknowledged. The memory of a batch is used again once next has been called window more times; by then the
 	// batch has to be acknowledged. How many batches make a write, a commit or a transaction is the store's choice.
 	PublishStream(ctx context.Context, next func() []record) error
+}
+
+// spreadPublisher publishes in bulk, from one goroutine, to many streams.
+type spreadPublisher interface {
+	// PublishSpread is PublishStream, but that record i of all that next returns goes to stream i modulo setup.Spread. Its key is the one that
+	// keysFor gives for it.
+	PublishSpread(ctx context.Context, next func() []record) error
+}
+
+// transactor consumes and publishes in transactions.
+type transactor interface {
+	// Fill publishes records that a committer is to consume, to its own stream.
+	Fill(ctx context.Context, committer int, recs []record) error
+	// Transact takes the next record of the committer's own stream, publishes it to stream 0, and moves the committer's position
+	// behind it; all in one step, durable when it returns. setup.Inputs goroutines call it, each for its own committer.
+	Transact(ctx context.Context, committer int) error
+}
+
+// splitter divides streams while they are published to.
+type splitter interface {
+	// Split divides one of the streams in two, by key.
+	Split(ctx context.Context) error
 }
 
 // publisher publishes single records to stream 0 from one goroutine.

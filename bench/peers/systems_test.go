@@ -19,11 +19,17 @@ import (
 // forEachStore runs a test with a new store of each system, with and without fsync, and checks that closing it leaves
 // no goroutine.
 func forEachStore(t *testing.T, streams int, test func(t *testing.T, store io.Closer, closeStore func() error)) {
+	forEachStoreOf(t, setup{Streams: streams}, test)
+}
+
+func forEachStoreOf(t *testing.T, of setup, test func(t *testing.T, store io.Closer, closeStore func() error)) {
 	for _, s := range systems() {
 		for _, fsync := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/fsync=%v", s.Name, fsync), func(t *testing.T) {
 				before := goleak.IgnoreCurrent()
-				store, err := s.Open(t.Context(), setup{Dir: t.TempDir(), Fsync: fsync, Streams: streams})
+				of := of
+				of.Dir, of.Fsync = t.TempDir(), fsync
+				store, err := s.Open(t.Context(), of)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -182,6 +188,106 @@ func TestWhatIsPublishedConcurrentlyIsAllInItsStream(t *testing.T) {
 	})
 }
 
+func TestWhatIsPublishedInBulkToManyStreamsIsInEachInOrder(t *testing.T) {
+	const streams = 7
+	keys, err := keysFor(streams)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forEachStoreOf(t, setup{Streams: 1, Spread: streams}, func(t *testing.T, store io.Closer, _ func() error) {
+		p := as[spreadPublisher](t, store)
+		var want []record // of stream 0
+		all := 0
+		b := newBatches()
+		batches := 0
+		err := p.PublishSpread(t.Context(), func() []record {
+			if batches++; batches > window+5 { // so that the memory of the first batches is used again
+				return nil
+			}
+			recs := b.take()[:200]
+			for i := range recs {
+				if recs[i].Key = keys[all%streams]; all%streams == 0 {
+					want = append(want, clone(recs[i]))
+				}
+				all++
+			}
+			return recs
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, one := store.(*natsStore); one { // its streams are subjects of one, which is in the order of all
+			var got []record
+			for _, r := range readAll(t, store, all, false) {
+				if bytes.Equal(r.Key, keys[0]) {
+					got = append(got, r)
+				}
+			}
+			compare(t, want, got)
+			return
+		}
+		compare(t, want, readAll(t, store, len(want), false))
+	})
+}
+
+func TestEachTransactionForwardsTheNextRecordOfItsCommitter(t *testing.T) {
+	const committers, each = 3, 20
+	forEachStoreOf(t, setup{Streams: 1, Inputs: committers}, func(t *testing.T, store io.Closer, _ func() error) {
+		tr := as[transactor](t, store)
+		want := map[string][]string{}
+		for i := range committers {
+			recs := numbered(each)
+			for j := range recs {
+				recs[j].Key = fmt.Appendf(nil, "committer %d", i)
+				want[string(recs[j].Key)] = append(want[string(recs[j].Key)], string(recs[j].Value))
+			}
+			for _, half := range [][]record{recs[:each/2], recs[each/2:]} {
+				if err := tr.Fill(t.Context(), i, half); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		var wg sync.WaitGroup
+		for i := range committers {
+			wg.Go(func() {
+				for range each {
+					if err := tr.Transact(t.Context(), i); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		got := map[string][]string{}
+		for _, r := range readAll(t, store, committers*each, false) {
+			got[string(r.Key)] = append(got[string(r.Key)], string(r.Value))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("stream 0 (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestASplitDividesAStreamThatIsPublishedTo(t *testing.T) {
+	forEachStore(t, 1, func(t *testing.T, store io.Closer, _ func() error) {
+		s, p := as[splitter](t, store), as[concurrentPublisher](t, store)
+		for _, r := range numbered(200) {
+			if err := p.PublishConcurrent(t.Context(), 0, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if err := s.Split(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(store.(*braidStore).topic.Partitions()); n != 5 { // of which two are sealed
+			t.Errorf("%d partitions after two splits of one, want 5", n)
+		}
+	})
+}
+
 func TestReadingMoreThanThereIsIsAnError(t *testing.T) {
 	forEachStore(t, 1, func(t *testing.T, store io.Closer, _ func() error) {
 		if err := as[publisher](t, store).Publish(t.Context(), newRecord()); err != nil {
@@ -228,7 +334,7 @@ func TestWhatIsSentIsDeliveredInOrder(t *testing.T) {
 func TestAStoreWithoutARoleIsNotMeasured(t *testing.T) {
 	for name, measure := range map[string]measurement{
 		"publishStream": publishStream, "publishOne": publishOne, "publishConcurrently": publishConcurrently(1),
-		"catchUp": catchUp, "delivery": delivery,
+		"catchUp": catchUp, "delivery": delivery, "publishSpread": publishSpread(1), "transact": transact(1), "splitting": splitting,
 	} {
 		if _, err := measure(t.Context(), io.NopCloser(nil), scale{}); !errors.Is(err, errCannot) {
 			t.Errorf("%s: %v, want errCannot", name, err)
@@ -307,7 +413,7 @@ func TestRecordsSurviveEncoding(t *testing.T) {
 
 func TestPickTakesNamesAndWhatGoesOnWithAHyphen(t *testing.T) {
 	ids := func(names string) string {
-		some, err := pick(workloads(), names)
+		some, err := pick(workloads(quickScale), names)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -327,7 +433,7 @@ func TestPickTakesNamesAndWhatGoesOnWithAHyphen(t *testing.T) {
 			t.Errorf("%q: %q, want %q", names, got, want)
 		}
 	}
-	if _, err := pick(workloads(), "W3,W99"); err == nil {
+	if _, err := pick(workloads(quickScale), "W3,W99"); err == nil {
 		t.Error("a workload that does not exist was picked")
 	}
 }

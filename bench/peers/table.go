@@ -55,6 +55,30 @@ func tableRow(r *row) table.Row {
 	if r.OverBestPeer > 0 {
 		over = fmt.Sprintf("%s x\n%s", significant(r.OverBestPeer), r.BestPeer)
 	}
+	return append(cells, limits, over, ofLimit, r.goals("\n"))
+}
+
+// writeMarkdown writes a report for a page.
+func writeMarkdown(w io.Writer, rep *report) error {
+	t := table.NewWriter()
+	t.AppendHeader(table.Row{"", "Braid", "best peer", "", "limit", "", "goal"})
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 4, Align: text.AlignRight}, {Number: 6, Align: text.AlignRight}})
+	for _, r := range rep.Rows {
+		peer, over, limit, ofLimit := "", "", "", ""
+		if best := r.bestPeer(); best != nil {
+			peer, over = best.Name+" "+cell(r.Unit, best, " "), significant(r.OverBestPeer)+" x"
+		}
+		if len(r.Limits) > 0 {
+			limit, ofLimit = r.Limits[0].Name+" "+cell(r.Unit, r.Limits[0], " "), percent(r.OfLimit)
+		}
+		t.AppendRow(table.Row{"**" + r.ID + "** " + r.Title, cell(r.Unit, r.Braid, " "), peer, over, limit, ofLimit, r.goals("<br>")})
+	}
+	_, err := fmt.Fprintf(w, "%s\n\n%s.\n", t.RenderMarkdown(), rep.machine())
+	return err
+}
+
+// goals tells which goals are met.
+func (r *row) goals(between string) string {
 	var goals []string
 	for _, g := range r.Goals {
 		mark := "✗"
@@ -63,7 +87,7 @@ func tableRow(r *row) table.Row {
 		}
 		goals = append(goals, mark+" "+g.Goal)
 	}
-	return append(cells, limits, over, ofLimit, strings.Join(goals, "\n"))
+	return strings.Join(goals, between)
 }
 
 // cell shows the median and, where there were several rounds, the spread.
@@ -80,11 +104,12 @@ func cell(u unit, f *figure, between string) string {
 }
 
 func writeNotes(b *strings.Builder, rep *report) {
-	fmt.Fprintf(b, "%s, %s/%s, %d processors; %d rounds, interleaved: medians, ± half of the distance from the slowest round to the fastest.\n",
-		rep.Go, rep.OS, rep.Arch, rep.CPUs, rep.Rounds)
+	fmt.Fprintf(b, "%s\n", rep.machine())
+	fmt.Fprintf(b, "%d rounds, interleaved: medians, ± half of the distance from the slowest round to the fastest.\n", rep.Rounds)
 	fmt.Fprintf(b, "Records of %d bytes of key and %d of value; bulk: %d records a batch, up to %d batches not acknowledged. The page cache is warm.\n",
 		rep.Record.Key, rep.Record.Value, batchRecords, window)
-	fmt.Fprintf(b, "\"best peer\" and \"of limit\": Braid beside the best peer and the first limit; more is better. \"-\": it cannot do this.\n\n")
+	fmt.Fprintf(b, "Nothing is compressed. W5 waits for its times by asking for them, which takes one processor.\n")
+	fmt.Fprintf(b, "\"best peer\" and \"of limit\": Braid beside the best peer and the first limit; more is better. \"-\": it cannot do this, or does nothing that compares.\n\n")
 	for _, s := range rep.Systems {
 		name := s.Name
 		if s.Version != "" {
@@ -97,15 +122,32 @@ func writeNotes(b *strings.Builder, rep *report) {
 	}
 }
 
+// machine describes where the run was.
+func (rep *report) machine() string {
+	s := fmt.Sprintf("%s, %s/%s, %d processors", rep.Go, rep.OS, rep.Arch, rep.CPUs)
+	if rep.CPU != "" {
+		s += " (" + rep.CPU + ")"
+	}
+	if rep.Disk != "" {
+		s += ", " + rep.Disk
+	}
+	if rep.Took != "" {
+		s += "; took " + rep.Took
+	}
+	return s
+}
+
 // format shows a figure with its unit, in at most three digits.
 func (u unit) format(v float64) string {
 	switch {
-	case u == recordsPerSecond && v >= 1e6:
+	case u.rate() && v >= 1e6:
 		return significant(v/1e6) + " M/s"
-	case u == recordsPerSecond && v >= 1e3:
+	case u.rate() && v >= 1e3:
 		return significant(v/1e3) + " k/s"
-	case u == recordsPerSecond:
+	case u.rate():
 		return significant(v) + " /s"
+	case u == microseconds && v >= 1e6:
+		return significant(v/1e6) + " s"
 	case u == microseconds && v >= 1e3:
 		return significant(v/1e3) + " ms"
 	}

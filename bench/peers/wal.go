@@ -27,6 +27,7 @@ var _ interface {
 	publisher
 	concurrentPublisher
 	reader
+	spreadPublisher
 } = (*walStore)(nil)
 
 type walStore struct {
@@ -36,14 +37,15 @@ type walStore struct {
 }
 
 type walLog struct {
-	mu   sync.Mutex
-	log  *wal.Log
-	last uint64
-	buf  []byte
+	mu    sync.Mutex
+	log   *wal.Log
+	last  uint64
+	buf   []byte
+	batch wal.Batch // of PublishSpread
 }
 
 func openWAL(_ context.Context, s setup) (io.Closer, error) {
-	store := &walStore{logs: make([]walLog, s.Streams)}
+	store := &walStore{logs: make([]walLog, s.streams())}
 	for i := range store.logs {
 		opts := *wal.DefaultOptions
 		opts.NoSync, opts.NoCopy = !s.Fsync, true
@@ -78,6 +80,27 @@ func (w *walStore) PublishStream(_ context.Context, next func() []record) error 
 		}
 		if err := l.log.WriteBatch(&w.batch); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// PublishSpread gathers as many batches as a publisher may have without acknowledgement, so that a log's batch has the more records.
+func (w *walStore) PublishSpread(_ context.Context, next func() []record) error {
+	g := gatherer{next: next}
+	stream := 0
+	for recs := g.take(window); len(recs) > 0; recs = g.take(window) {
+		for _, r := range recs {
+			l := &w.logs[stream]
+			w.buf = appendRecord(w.buf[:0], r)
+			l.last++
+			l.batch.Write(l.last, w.buf)
+			stream = (stream + 1) % len(w.logs)
+		}
+		for i := range w.logs {
+			if err := w.logs[i].log.WriteBatch(&w.logs[i].batch); err != nil { // it is empty again
+				return err
+			}
 		}
 	}
 	return nil

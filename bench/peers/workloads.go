@@ -18,13 +18,16 @@ type workload struct {
 	Rows    []rowSpec
 	Fsync   bool
 	Streams int
+	Spread  int // see setup
+	Inputs  int
 	Bulk    bool // writes so much that the state of the page cache shows
 	Measure measurement
 	Limits  []limit // the first is the one that ratios are taken with
 
-	// Contenders, if not nil, stands in for Measure and Limits where no store is measured. Such figures do not vary, and are taken
-	// in the first round only.
+	// Contenders, if not nil, stands in for Measure and Limits where no store is measured.
 	Contenders func() []contender
+	Fixture    *fixture // if not nil, the contenders run in its directory
+	Once       bool     // the figures do not vary, and are taken in the first round only
 }
 
 // rowSpec is a figure that a workload yields: a row of the table.
@@ -53,11 +56,11 @@ const (
 type contender struct {
 	Name string
 	Role role
-	Run  func(ctx context.Context, dir string, sc scale) ([]float64, error) // dir is empty, and removed afterwards
+	Run  func(ctx context.Context, dir string, sc scale) ([]float64, error) // dir is empty and removed afterwards, unless it is a fixture's
 }
 
 // workloads returns all workloads in the order of the table.
-func workloads() []workload {
+func workloads(sc scale) []workload {
 	all := []workload{
 		{
 			ID: "W1", Streams: 1, Bulk: true, Measure: publishStream,
@@ -93,7 +96,7 @@ func workloads() []workload {
 			Limits: []limit{{"write of 64, sync", limitSync(concurrentPublishers)}},
 		})
 	}
-	return append(all,
+	all = append(all,
 		workload{
 			ID: "W4", Streams: 1, Measure: catchUp,
 			Rows: []rowSpec{
@@ -110,10 +113,65 @@ func workloads() []workload {
 			},
 			Limits: []limit{{"Go channel", limitChannel}},
 		},
+	)
+	for _, committers := range []int{1, concurrentPublishers} {
+		id, title := fmt.Sprintf("W6-%d", committers), "transaction: 1 record in, 1 out, and the position; one after the other"
+		goals, limits := []goal{withinLimit(1.3)}, []limit{{"write, sync", limitSyncOf(transactionBytes, 1)}, {"checkpoint store", limitStore(1)}}
+		if committers > 1 {
+			title = fmt.Sprintf("the same, %d at once", committers)
+			goals, limits = []goal{ofLimit(0.6)}, []limit{{"checkpoint store", limitStore(committers)}}
+		}
+		all = append(all, workload{
+			ID: id, Streams: 1, Inputs: committers, Fsync: true, Measure: transact(committers),
+			Rows: []rowSpec{{id, title, transactionsPerSecond, goals}}, Limits: limits,
+		})
+	}
+	for _, spread := range []int{fewPartitions, sc.Spread} {
+		id, goals := "W7-few", []goal(nil)
+		if spread != fewPartitions {
+			id, goals = "W7-many", []goal{ofRow(0.5, "W7-few")}
+		}
+		title := fmt.Sprintf("publish in bulk to %d partitions in turn, no fsync", spread)
+		all = append(all, workload{
+			ID: id, Streams: 1, Spread: spread, Bulk: true, Measure: publishSpread(spread),
+			Rows:   []rowSpec{{id, title, recordsPerSecond, goals}},
+			Limits: []limit{{"write(2)", limitWrite}},
+		})
+	}
+	return append(all,
 		workload{
-			ID:         "size",
-			Rows:       []rowSpec{{"size", "what importing it adds to a program", megabytes, []goal{atMost(3)}}},
-			Contenders: sizes,
+			ID: "W7-idle", Fixture: partitions, Contenders: braidAlone(idlePartitions),
+			Rows: []rowSpec{{"W7-idle", fmt.Sprintf("heap of each of %d idle partitions", allPartitions(sc)), bytesEach, []goal{under(4<<10, "4 KiB")}}},
+		},
+		workload{
+			ID: "W8", Fixture: logs, Contenders: braidAlone(openLogs),
+			Rows: []rowSpec{
+				{"W8-small", fmt.Sprintf("open a log of %d MiB", sc.SmallLog>>20), microseconds, nil},
+				{"W8-large", fmt.Sprintf("open a log of %d MiB", sc.LargeLog>>20), microseconds, []goal{withinRow(1.5, "W8-small")}},
+				{"W8-memory", "memory of the process that does it", mebibytes, []goal{under(64, "64 MiB")}},
+			},
+		},
+		workload{
+			ID: "W9", Streams: splitStreams, Fsync: true, Measure: splitting,
+			Rows: []rowSpec{
+				{"W9-wait", fmt.Sprintf("what a split adds to the wait of %d publishers to %d partitions and more, fsync: 99th percentile", concurrentPublishers, splitStreams), microseconds, []goal{under(10_000, "10 ms")}},
+				{"W9-back", "the same: until throughput is back", microseconds, []goal{under(1_000_000, "1 s")}},
+			},
+		},
+		workload{
+			ID: "W10-members", Fixture: partitions, Contenders: braidAlone(membership),
+			Rows: []rowSpec{{"W10-members", fmt.Sprintf("%d members join and leave one after the other", sc.Members), microseconds, []goal{under(1_000_000, "1 s")}}},
+		},
+		workload{
+			ID: "W10-commit", Fixture: partitions, Contenders: braidAlone(commits),
+			Rows: []rowSpec{
+				{"W10-commit-few", fmt.Sprintf("commit a position in %d partitions", fewPartitions), microseconds, nil},
+				{"W10-commit-many", fmt.Sprintf("commit a position in %d partitions", sc.Partitions), microseconds, []goal{withinRow(1.2, "W10-commit-few")}},
+			},
+		},
+		workload{
+			ID: "size", Once: true, Contenders: sizes,
+			Rows: []rowSpec{{"size", "what importing it adds to a program", megabytes, []goal{atMost(3)}}},
 		},
 	)
 }
@@ -168,7 +226,7 @@ func (w *workload) contenders() []contender {
 
 // measure opens a store, measures it and closes it.
 func (w *workload) measure(ctx context.Context, s system, dir string, sc scale) (_ []float64, err error) {
-	store, err := s.Open(ctx, setup{Dir: dir, Fsync: w.Fsync, Streams: w.Streams})
+	store, err := s.Open(ctx, setup{Dir: dir, Fsync: w.Fsync, Streams: w.Streams, Spread: w.Spread, Inputs: w.Inputs})
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
 	}
