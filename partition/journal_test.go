@@ -199,6 +199,30 @@ func TestAReaderSeesWhatIsDurableWhileItIsBeingWrittenToTheSegment(t *testing.T)
 	}
 }
 
+// What was on its way from the journal to the segment counted as not durable, so that a transaction that met it synced the segment and began anew.
+func TestWhatIsOnItsWayToTheSegmentNeedsNoSync(t *testing.T) {
+	g := newGate(vfs.OpWrite)
+	h := newHouse(t, vfs.NewFault(vfs.NewMem(), g), log.ModeFsync, newFakeJournal(), 1)
+	p := h.parts[0]
+	g.close()
+	done := make(chan error, 1)
+	go func() {
+		_, err := h.s.Transact(context.Background(), put("k", "v"), []*Output{output(p, "x")})
+		done <- err
+	}()
+	<-g.held
+	p.ordering.Lock()
+	err := p.sendable()
+	p.ordering.Unlock()
+	g.open()
+	if err != nil {
+		t.Errorf("the next frames cannot be sent: %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestOnePartitionAloneSyncsItsSegment(t *testing.T) {
 	j := newFakeJournal()
 	h := newHouse(t, vfs.NewMem(), log.ModeFsync, idle{j}, 2)

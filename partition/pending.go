@@ -26,6 +26,7 @@ type pending struct {
 	data   []byte
 	frames []log.FrameInfo
 	spare  pendingFrames // of the last write, to be used again
+	taken  bool          // what the journal has is being written to the segment
 
 	durable       int // bytes in front that the journal has
 	durableFrames int
@@ -43,6 +44,13 @@ func (q *pending) none() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.frames) == 0
+}
+
+// settled reports whether everything is in the segment, and nothing on its way there.
+func (q *pending) settled() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.frames) == 0 && !q.taken
 }
 
 // announce adds to the room that is needed, and returns all of it.
@@ -91,6 +99,7 @@ func (q *pending) take() pendingFrames {
 	}
 	q.data, q.frames, q.spare = rest.data, rest.frames, pendingFrames{}
 	q.durable, q.durableFrames = 0, 0
+	q.taken = len(out.frames) > 0
 	return out
 }
 
@@ -101,6 +110,7 @@ func (q *pending) done(f pendingFrames) {
 	if cap(f.data) <= keepBuffer {
 		q.spare = pendingFrames{f.data[:0], f.frames[:0]}
 	}
+	q.taken = false
 	q.told()
 }
 
@@ -169,7 +179,7 @@ func (p *Partition) sendable() error {
 		return ErrClosed
 	case p.sealed:
 		return ErrSealed
-	case p.pending.none() && p.log.DurableEnd() < p.log.AssignedEnd():
+	case p.pending.settled() && p.log.DurableEnd() < p.log.AssignedEnd():
 		return errUnsynced
 	}
 	return nil
