@@ -221,7 +221,8 @@ func (s *Subscription) commitError(err error, want map[*subPartition]int64) erro
 
 // Seek moves the reading in all partitions; committed positions stay until the next commit, and never move
 // backwards. Records delivered before count as delivered no more, but can still be
-// committed. ctx is only checked.
+// committed. It goes back over splits and merges, but not into partitions that take no more records and that the group has committed to their ends: that
+// takes a reset (Group.PlanReset). ctx is only checked.
 func (s *Subscription) Seek(ctx context.Context, to Position) error {
 	if err := ctx.Err(); err != nil {
 		return err

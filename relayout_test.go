@@ -169,6 +169,37 @@ func TestKeysKeepTheirOrderOverSplitsAndMerges(t *testing.T) {
 	}
 }
 
+// A member can seek back over splits and merges, and is delivered each key in its order again. What the group has committed to the end is the group's no
+// more: that takes a reset.
+func TestASeekGoesBackOverSplitsThatTheGroupHasNotPassed(t *testing.T) {
+	topic := ensure(t, openMemory(t), "t", TopicConfig{})
+	sub := subscribe(t, topic, "g", SubscribeOptions{})
+	publishFamily(t, topic)
+	inOrder(t, poll(t, sub, 80))
+	if err := sub.Seek(t.Context(), FromEarliest()); err != nil {
+		t.Fatal(err)
+	}
+	recs := poll(t, sub, 80)
+	inOrder(t, recs)
+	i := slices.IndexFunc(recs, func(r *Record) bool { return r.Partition != 1 })
+	if err := sub.Commit(t.Context(), recs[i-1]); err != nil { // the first partition is passed
+		t.Fatal(err)
+	}
+	if err := sub.Seek(t.Context(), FromEarliest()); err != nil {
+		t.Fatal(err)
+	}
+	again := poll(t, sub, 60)
+	got := map[string]string{}
+	for _, r := range again {
+		got[string(r.Key)] += string(r.Value)
+	}
+	for k, v := range got {
+		if v != "123" {
+			t.Errorf("%s came again as %s, want what comes behind the first partition", k, v)
+		}
+	}
+}
+
 func TestAReaderThatFollowsGoesOnInTheChildren(t *testing.T) {
 	topic := ensure(t, openMemory(t), "t", TopicConfig{})
 	ctx, stop := context.WithCancel(t.Context())
