@@ -128,8 +128,8 @@ func (s *scaleDemo) load(topic *braid.Topic) error {
 	if err := s.show(topic, "the partitions at the peak"); err != nil {
 		return err
 	}
-	s.say("quiet: %d orders a second, until one partition is left", s.peak/200)
-	done := func() bool { return active(topic) == 1 }
+	s.say("quiet: %d orders a second, until one partition is left and the consumers have caught up", s.peak/200)
+	done := func() bool { return active(topic) == 1 && s.behind() <= s.peak/100 }
 	if err := s.publish(topic, time.Hour, func(float64) float64 { return float64(s.peak / 200) }, done); err != nil {
 		return err
 	}
@@ -210,6 +210,17 @@ func (s *scaleDemo) show(topic *braid.Topic, what string) error {
 	err := printPartitions(s.out, nodes, true)
 	fmt.Fprintln(s.out)
 	return errors.Join(err, s.out.Flush())
+}
+
+// behind is how many orders have not been handled.
+func (s *scaleDemo) behind() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := -s.handled
+	for _, made := range s.made {
+		n += made
+	}
+	return n
 }
 
 // check says whether everything came.
