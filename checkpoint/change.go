@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math"
 	"slices"
+
+	"github.com/braid-go/braid/internal/vfs"
 )
 
 // change is the replacing of a generation that has grown large by the next one, while
@@ -32,7 +34,7 @@ func (c *change) copying() bool { return c.snap != nil }
 type result struct {
 	next *generation // of step 1
 	err  error
-	// noSpace: err is a full disk, and nothing has changed.
+	// noSpace: err is a full disk, or a want of descriptors, and nothing has changed.
 	noSpace bool
 	// settled: step 4 has been done in the background, and these frames have to be copied.
 	settled bool
@@ -90,7 +92,8 @@ func (w *WAL) startNext() {
 	number, before := c.number, w.listed()
 	w.opts.background(func() {
 		g, err := createGeneration(w.dir, number, &w.opts)
-		if err == nil {
+		listing := err == nil
+		if listing {
 			err = w.list(append(slices.Clone(before), number))
 		}
 		res := result{next: g, err: err}
@@ -98,7 +101,7 @@ func (w *WAL) startNext() {
 			if g != nil {
 				res.next, err = nil, errors.Join(err, g.close())
 			}
-			if res.noSpace = noSpace(err) && w.lists(before); res.noSpace {
+			if res.noSpace = (noSpace(err) || vfs.NoDescriptors(err)) && (!listing || w.lists(before)); res.noSpace {
 				// What is left of it is never listed; the next opening removes it, if this does not.
 				_ = removeGeneration(w.dir, number, &w.opts)
 			}
@@ -131,7 +134,8 @@ func (w *WAL) startDrop() {
 		}
 		err := w.list([]uint64{keep})
 		if err != nil {
-			done <- result{err: err, noSpace: noSpace(err) && w.lists(before)}
+			// Nothing is removed before this succeeds, so that it does not matter whether one that could open no file has got so far.
+			done <- result{err: err, noSpace: noSpace(err) && w.lists(before) || vfs.NoDescriptors(err)}
 			return
 		}
 		// From here on the old one means nothing. The next opening removes what is left.

@@ -143,6 +143,12 @@ func TestABrokerWithoutDescriptorsSaysSoAndGoesOnWhenThereAreSome(t *testing.T) 
 		if failed == 0 {
 			t.Error("not worth it: nothing failed")
 		}
+		for i := range 120 { // a generation of the commit log is full
+			tx := b.Begin()
+			if err := errors.Join(tx.Put("n", fmt.Append(nil, i)), tx.Put("large", make([]byte, 200_000)), tx.Commit(t.Context())); err != nil {
+				t.Fatalf("committing: %v", err)
+			}
+		}
 		if _, err := b.CreateTopic(t.Context(), "new", braid.TopicConfig{}); !errors.Is(err, syscall.EMFILE) {
 			t.Errorf("making a topic: error %v, want EMFILE", err)
 		}
@@ -153,13 +159,30 @@ func TestABrokerWithoutDescriptorsSaysSoAndGoesOnWhenThereAreSome(t *testing.T) 
 			t.Errorf("reading: error %v, want EMFILE", err)
 		}
 	})
-	for range 50 {
-		if err := publish(); err != nil {
+	for i := range 50 {
+		tx := b.Begin()
+		if err := errors.Join(publish(), tx.Put("n", fmt.Append(nil, i)), tx.Put("large", make([]byte, 200_000)), tx.Commit(t.Context())); err != nil {
 			t.Fatalf("with descriptors again: %v", err)
 		}
+	}
+	if n := generations(t, dir); n > 2 || n < 1 {
+		t.Errorf("%d generations of the commit log", n)
 	}
 	got, err := contents(b)
 	if diff := cmp.Diff(acked, got); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}
+}
+
+// generations counts those of the commit log that are listed and there; the first is replaced as soon as that is possible.
+func generations(t *testing.T, dir string) int {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(dir, "checkpoint", "0000000001")); err == nil {
+		t.Error("the generation that was full is still there")
+	}
+	all, err := filepath.Glob(filepath.Join(dir, "checkpoint", "0*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
