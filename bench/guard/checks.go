@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,7 +20,7 @@ var checks = []check{
 	{"publish in bulk, no fsync", "x as long as write(2)", 5.5, bulk},
 	{"publish one, fsync", "x as long as write and fdatasync", 1.8, synced},
 	{"publish one, fsync, 64 at once", "x as long as with the plainest shared fdatasync", 2, together},
-	{"catch-up read", "x as long as pread", 7, catchUp},
+	{"catch-up read", "x as long as pread", 8, catchUp},
 	{"publish in bulk, no fsync", "allocations a record", 0.01, publishAllocations},
 	{"catch-up read, memory reused", "allocations a record", 0.01, readAllocations},
 }
@@ -230,31 +231,43 @@ func zeros(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// catchUp reads what lies in the page cache, with memory that is used again, beside as many bytes in calls of callBytes.
+// catchUp reads what lies in the page cache, with memory that is used again, beside the same files in calls of callBytes.
 func catchUp(ctx context.Context, dir string) (_ float64, err error) {
-	const batches, rounds = 100, 25
+	const batches, rounds = 300, 15
 	b, t, err := published(ctx, dir, batches)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	f, err := os.Create(filepath.Join(dir, "least"))
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(make([]byte, batches*records*recordBytes)); err != nil {
-		return 0, err
+	names, err := filepath.Glob(filepath.Join(b.Dir(), "partitions", "*", "*.seg"))
+	if err != nil || len(names) == 0 {
+		return 0, fmt.Errorf("%d segments: %w", len(names), err)
 	}
 	p := make([]byte, callBytes)
 	return inTurn(rounds, func() error { return read(ctx, t, batches*records) }, func() error {
-		for at := int64(0); at+callBytes <= batches*records*recordBytes; at += callBytes {
-			if _, err := f.ReadAt(p, at); err != nil {
+		for _, name := range names {
+			if err := readFile(name, p); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// readFile reads a file into p, again and again.
+func readFile(name string, p []byte) (err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for err == nil {
+		_, err = f.Read(p)
+	}
+	if err == io.EOF {
+		return nil
+	}
+	return err
 }
 
 // published returns a topic with batches in it.
