@@ -15,9 +15,10 @@ import (
 // is one Publish a batch without fsync, and PublishAsync with it (package documentation: "One call with many records is far
 // cheaper than many calls"; Topic.PublishAsync). Catch-up reading is Topic.Read, delivery is Subscription.Records.
 var braidSystem = system{
-	Name:  "Braid",
-	About: "defaults; Publish of a batch, PublishAsync where bulk is fsynced; Topic.Read; Subscription.Records",
-	Open:  openBraid,
+	Name:   "Braid",
+	About:  "defaults; Publish of a batch, PublishAsync where bulk is fsynced; Topic.Read; Subscription.Records",
+	Checks: true,
+	Open:   openBraid,
 }
 
 var _ interface {

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // goal is something that Braid wants to reach in a row.
 type goal struct {
@@ -17,6 +20,19 @@ func timesBestPeer(n float64) goal {
 	}
 	return goal{text, func(r *row, _ *report) (met, known bool) {
 		return r.OverBestPeer >= n, r.OverBestPeer > 0
+	}}
+}
+
+// timesBestChecking: n times as good as the best peer that compares what it reads with checksums, as Braid does.
+func timesBestChecking(n float64) goal {
+	return goal{fmt.Sprintf("%g x best peer that checks what it reads", n), func(r *row, rep *report) (met, known bool) {
+		best := r.best(func(f *figure) bool {
+			return slices.ContainsFunc(rep.Systems, func(s systemInfo) bool { return s.Name == f.Name && s.Checks })
+		})
+		if best == nil {
+			return false, false
+		}
+		return r.Unit.ratio(r.Braid.Median, best.Median) >= n, true
 	}}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/braid-go/braid"
@@ -133,62 +134,73 @@ func idlePartitions(ctx context.Context, dir string, sc scale) ([]float64, error
 	return []float64{float64(o.HeapBytes) / float64(o.Partitions)}, nil
 }
 
-// commits measures one commit after the other, of the position behind one record each, in the topics of few and of many partitions: microseconds for one.
+// commits measures commits of the position behind one record, in the topics of few and of many partitions, now in one and now in the other, so that whatever
+// the disk has to do otherwise meets both: the medians, in microseconds.
 func commits(ctx context.Context, dir string, sc scale) (_ []float64, err error) {
 	broker, err := braid.Open(dir, braid.Options{})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, broker.Close()) }()
-	var figures []float64
-	for _, name := range []string{"few", "many"} {
+	var all [2]*committer
+	for i, name := range []string{"few", "many"} {
 		topic, err := broker.Topic(name)
 		if err != nil {
 			return nil, err
 		}
-		took, err := commitEach(ctx, topic, sc.Time)
-		if err != nil {
+		if all[i], err = newCommitter(ctx, topic); err != nil {
 			return nil, err
 		}
-		figures = append(figures, inMicroseconds(took))
+		defer func() { err = errors.Join(err, all[i].sub.Close()) }()
 	}
-	return figures, nil
+	for start := time.Now(); time.Since(start) < 2*sc.Time; {
+		for _, c := range all {
+			if err := c.commit(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return []float64{inMicroseconds(all[0].median()), inMicroseconds(all[1].median())}, nil
 }
 
-// commitEach has a new group commit each record for itself until time is up, and returns what a commit takes.
-func commitEach(ctx context.Context, topic *braid.Topic, d time.Duration) (_ time.Duration, err error) {
-	const most = 20_000 // commits in a second: more than there can be
-	recs := make([]*braid.Record, int(d.Seconds()*most)+1)
-	for i := range recs {
-		recs[i] = &braid.Record{Key: []byte("key"), Value: newRecord().Value}
+// committer is a new group that commits record by record.
+type committer struct {
+	topic   *braid.Topic
+	sub     *braid.Subscription
+	publish []*braid.Record
+	polled  []*braid.Record
+	took    []time.Duration
+}
+
+func newCommitter(ctx context.Context, topic *braid.Topic) (*committer, error) {
+	c := &committer{topic: topic, publish: make([]*braid.Record, batchRecords)}
+	for i := range c.publish {
+		c.publish[i] = &braid.Record{Key: []byte("key"), Value: newRecord().Value}
 	}
-	if err := topic.Publish(ctx, recs...); err != nil {
-		return 0, err
-	}
-	group := fmt.Sprint("commits-", time.Now().UnixNano())
-	sub, err := topic.Subscribe(ctx, group, braid.SubscribeOptions{})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, sub.Close()) }()
-	n, spent := 0, time.Duration(0)
-	for spent < d {
-		polled, err := sub.Poll(ctx, 0)
-		if err != nil {
-			return 0, err
+	var err error
+	c.sub, err = topic.Subscribe(ctx, fmt.Sprint("commits-", time.Now().UnixNano()), braid.SubscribeOptions{From: braid.FromLatest()})
+	return c, err
+}
+
+func (c *committer) commit(ctx context.Context) (err error) {
+	if len(c.polled) == 0 {
+		if err := c.topic.Publish(ctx, c.publish...); err != nil {
+			return err
 		}
-		start := time.Now()
-		for _, rec := range polled {
-			if err := sub.Commit(ctx, rec); err != nil {
-				return 0, err
-			}
-			if n++; spent+time.Since(start) >= d {
-				break
-			}
+		if c.polled, err = c.sub.Poll(ctx, 0); err != nil {
+			return err
 		}
-		spent += time.Since(start)
 	}
-	return spent / time.Duration(n), nil
+	start := time.Now()
+	err = c.sub.Commit(ctx, c.polled[0])
+	c.took = append(c.took, time.Since(start))
+	c.polled = c.polled[1:]
+	return err
+}
+
+func (c *committer) median() time.Duration {
+	slices.Sort(c.took)
+	return c.took[len(c.took)/2]
 }
 
 // membership measures how long it takes that members join a group and leave it again, one after the other, in microseconds. There are as many

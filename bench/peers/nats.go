@@ -22,9 +22,10 @@ import (
 // comparison to Messages() or Consume()"). Delivery is the same with PublishAsync, since Publish takes longer than
 // the interval between two records.
 var natsSystem = system{
-	Name:  "nats",
-	About: "JetStream in process, file storage, SyncAlways where fsynced; fast publisher or atomic batches in bulk; ordered consumer",
-	Open:  openNATS,
+	Name:   "nats",
+	About:  "JetStream in process, file storage, SyncAlways where fsynced; fast publisher or atomic batches in bulk; ordered consumer",
+	Checks: true,
+	Open:   openNATS,
 }
 
 const (

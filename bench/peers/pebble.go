@@ -20,9 +20,10 @@ import (
 // Without fsync (NoSync) pebble acknowledges before it has written to the operating system, which is less
 // than the others do. It compresses by default, which nobody else here does, and is told not to. A transaction is a batch. Reading is an iterator, after a compaction. It tells nobody of new entries, so that there is no delivery.
 var pebbleSystem = system{
-	Name:  "pebble",
-	About: "its benchmark tool's options; batches committed 4 at a time in bulk, Set with Sync; an iterator after a compaction; unsynced, it acknowledges before write(2)",
-	Open:  openPebble,
+	Name:   "pebble",
+	About:  "its benchmark tool's options; batches committed 4 at a time in bulk, Set with Sync; an iterator after a compaction; unsynced, it acknowledges before write(2)",
+	Checks: true,
+	Open:   openPebble,
 }
 
 const (

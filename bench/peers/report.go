@@ -33,6 +33,7 @@ type systemInfo struct {
 	Name    string `json:"name"`
 	Version string `json:"version,omitempty"`
 	About   string `json:"about"`
+	Checks  bool   `json:"checks"`
 }
 
 // row is a figure of all systems.
@@ -80,7 +81,7 @@ func newReport(cfg config) *report {
 		Record: recordSize{keyBytes, valueBytes},
 	}
 	for _, s := range systems() {
-		rep.Systems = append(rep.Systems, systemInfo{s.Name, moduleVersion(s.Name), s.About})
+		rep.Systems = append(rep.Systems, systemInfo{s.Name, moduleVersion(s.Name), s.About, s.Checks})
 	}
 	for i := range cfg.Workloads {
 		w := &cfg.Workloads[i]
@@ -203,9 +204,12 @@ func (rep *report) finish(all []workload) {
 }
 
 // bestPeer returns the peer with the best median, nil if none has one.
-func (r *row) bestPeer() (best *figure) {
+func (r *row) bestPeer() *figure { return r.best(func(*figure) bool { return true }) }
+
+// best returns the best of the peers that are asked for.
+func (r *row) best(of func(*figure) bool) (best *figure) {
 	for _, f := range r.Peers {
-		if f.Median > 0 && (best == nil || r.Unit.ratio(f.Median, best.Median) > 1) {
+		if of(f) && f.Median > 0 && (best == nil || r.Unit.ratio(f.Median, best.Median) > 1) {
 			best = f
 		}
 	}

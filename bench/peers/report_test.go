@@ -71,7 +71,7 @@ func sample() *report {
 	rep := newReport(config{Workloads: all, Rounds: 3})
 	rep.Go, rep.OS, rep.Arch, rep.CPUs = "go1.26", "linux", "amd64", 2
 	rep.CPU, rep.Disk, rep.Took = "fast, virtual", "ext4", "50s"
-	rep.Systems = []systemInfo{{"Braid", "", "defaults"}, {"nats", "v2", "in process"}, {"wal", "v1", "batches"}}
+	rep.Systems = []systemInfo{{"Braid", "", "defaults", true}, {"nats", "v2", "in process", true}, {"wal", "v1", "batches", false}}
 	for _, f := range []struct {
 		w, c   int
 		rounds [][]float64
@@ -185,6 +185,11 @@ func TestAGoalIsMetUpToItsBoundAndNotBeyond(t *testing.T) {
 		return r
 	}
 	add("small", microseconds, 100, 0)
+	rep.Systems = []systemInfo{{Name: "checks", Checks: true}, {Name: "does not"}}
+	peers := func(r *row, checks, doesNot float64) *row {
+		r.Peers = []*figure{{Name: "does not", Median: doesNot}, {Name: "checks", Median: checks}}
+		return r
+	}
 	for _, tt := range []struct {
 		g          goal
 		r          *row
@@ -196,6 +201,9 @@ func TestAGoalIsMetUpToItsBoundAndNotBeyond(t *testing.T) {
 		{withinLimit(1.3), add("d", transactionsPerSecond, 1, 0.78), true, true},
 		{withinLimit(1.3), add("e", transactionsPerSecond, 1, 0.76), false, true},
 		{withinLimit(1.3), add("f", transactionsPerSecond, 1, 0), false, false},
+		{timesBestChecking(2), peers(add("j", recordsPerSecond, 10, 0), 5, 50), true, true},
+		{timesBestChecking(2), peers(add("k", recordsPerSecond, 10, 0), 6, 1), false, true},
+		{timesBestChecking(2), peers(add("l", recordsPerSecond, 10, 0), 0, 1), false, false},
 		{under(64, "64 MiB"), add("g", mebibytes, 63.9, 0), true, true},
 		{under(64, "64 MiB"), add("h", mebibytes, 64, 0), false, true},
 		{under(64, "64 MiB"), add("i", mebibytes, 0, 0), false, false},

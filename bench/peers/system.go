@@ -25,9 +25,10 @@ func (s setup) streams() int { return max(s.Streams, s.Spread) }
 // system is something that stores records: Braid, or one of its peers. What a store of it can do it says by
 // implementing the roles below; a workload whose role it lacks is not measured for it.
 type system struct {
-	Name  string
-	About string // how it is used, in a line
-	Open  func(ctx context.Context, s setup) (io.Closer, error)
+	Name   string
+	About  string // how it is used, in a line
+	Checks bool   // what it reads it compares with checksums, so that damage is not taken for records
+	Open   func(ctx context.Context, s setup) (io.Closer, error)
 }
 
 // systems returns Braid, and then its peers.

@@ -100,8 +100,8 @@ func workloads(sc scale) []workload {
 		workload{
 			ID: "W4", Streams: 1, Measure: catchUp,
 			Rows: []rowSpec{
-				{"W4-reuse", "catch-up read, memory reused", recordsPerSecond, []goal{timesBestPeer(2.5)}},
-				{"W4-owned", "catch-up read, memory owned", recordsPerSecond, []goal{timesBestPeer(1.5)}},
+				{"W4-reuse", "catch-up read, memory reused", recordsPerSecond, []goal{timesBestPeer(2.5), timesBestChecking(2.5)}},
+				{"W4-owned", "catch-up read, memory owned", recordsPerSecond, []goal{timesBestPeer(1.5), timesBestChecking(1.5)}},
 			},
 			Limits: []limit{{"pread(2)", limitRead}},
 		},
