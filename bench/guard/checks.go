@@ -18,7 +18,7 @@ import (
 // checks are what is guarded. The bounds are twice of what a 2-core Linux VM on ext4 shows when it has nothing else to do.
 var checks = []check{
 	{"publish in bulk, no fsync", "x as long as write(2)", 5.5, bulk},
-	{"publish one, fsync", "x as long as write and fdatasync", 1.8, synced},
+	{"publish one, fsync", "x as long as write and fdatasync", 1.5, synced},
 	{"publish one, fsync, 64 at once", "x as long as with the plainest shared fdatasync", 2, together},
 	{"catch-up read", "x as long as pread", 8, catchUp},
 	{"publish in bulk, no fsync", "allocations a record", 0.01, publishAllocations},
