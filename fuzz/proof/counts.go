@@ -57,7 +57,7 @@ func newCounts(fuzzTargets int) *counts {
 		{"kills", 300, []line{sum(logged + `kills +(\d+) *$`)}},
 		{"power cuts", 3000, []line{sum(logged + `power cuts +(\d+) *$`), sum(logged + `power cuts: (\d+)`), sum(logged + `(\d+) power cuts`)}},
 		{"torn writes", 200_000, []line{sum(logged + `torn cases +(\d+) *$`), sum(logged + `torn cases: (\d+)`), sum(logged + `(\d+) torn writes`)}},
-		{"bits flipped", 80_000, []line{sum(logged + `bits flipped +(\d+) *$`), sum(logged + `bits flipped: (\d+) for reading`), sum(logged + `(\d+) bits flipped`)}},
+		{"bits flipped", 75_000, []line{sum(logged + `bits flipped +(\d+) *$`), sum(logged + `bits flipped: (\d+) for reading`), sum(logged + `(\d+) bits flipped`)}},
 		{"directories of which every bit was flipped", 1, []line{each(logged+`bits flipped: (\d+) for reading, \d+ for writing, of (\d+)`, func(g []int) bool { return g[0] == g[1] && g[0] > 50_000 })}},
 		{"files gone, cut or mixed up", 300, []line{sum(logged + `files damaged: (\d+)`)}},
 		{"operations that failed, or at which all ended", 500, []line{sum(logged + `(\d+) operations$`)}},
