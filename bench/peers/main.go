@@ -1,7 +1,7 @@
 // Command peers measures Braid beside other ways of storing a stream of records in a Go process, and beside the physical
 // limit, in one run on one machine:
 //
-//	cd bench/peers && go run . [-quick] [-json | -markdown] [-only W3,W5] [-rounds N] [-dir DIR]
+//	cd bench/peers && go run . [-quick] [-json | -markdown] [-into FILE] [-only W3,W5] [-rounds N] [-dir DIR]
 //
 // The table says for each workload what Braid, each peer and the limit show, and the ratios, which are what carries over from
 // one machine to another. Each peer is used in the way that its own documentation says is fast; the comment above its
@@ -13,6 +13,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +25,8 @@ import (
 	"syscall"
 
 	"golang.org/x/term"
+
+	"github.com/braid-go/braid/bench/peers/internal/page"
 )
 
 func main() {
@@ -54,6 +57,7 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) error {
 	quick := flags.Bool("quick", false, "measure less, in under a minute")
 	asJSON := flags.Bool("json", false, "print JSON instead of a table")
 	asMarkdown := flags.Bool("markdown", false, "print Markdown instead of a table")
+	into := flags.String("into", "", "a Markdown file whose table is replaced")
 	only := flags.String("only", "", "workloads to measure, such as W3 or W1,W3-64 (default all)")
 	rounds := flags.Int("rounds", 0, "rounds (default 5, with -quick 3)")
 	dir := flags.String("dir", os.TempDir(), "where temporary directories are made; a disk, not memory")
@@ -91,6 +95,15 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) error {
 	}
 	if err := form(stdout, rep); err != nil {
 		return err
+	}
+	if *into != "" {
+		var b bytes.Buffer
+		if err := writeMarkdown(&b, rep); err != nil {
+			return err
+		}
+		if err := page.Replace(*into, "table", b.Bytes()); err != nil {
+			return err
+		}
 	}
 	if len(rep.failures()) > 0 {
 		return errFailures

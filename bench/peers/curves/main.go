@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/braid-go/braid/bench/peers/internal/page"
 )
 
 func main() {
@@ -46,6 +48,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("curves", flag.ContinueOnError)
 	picture := flags.String("out", "curves.svg", "the picture, .svg or .png")
 	data := flags.String("data", "", "a JSON file of figures: those of panels that are not measured are taken from it, and all are kept in it")
+	into := flags.String("into", "", "a Markdown file whose table of slopes is replaced")
 	only := flags.String("only", "", "panels to measure, such as partitions,groups; none: draw what -data has (default all)")
 	b := bounds{}
 	flags.StringVar(&b.Dir, "dir", os.TempDir(), "where temporary directories are made; a disk, not memory")
@@ -90,7 +93,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 			}
 		}
 	}
-	return errors.Join(fig.writeTable(out), drawFile(fig, *picture))
+	t := fig.table()
+	if _, err := fmt.Fprintln(out, t.Render()); err != nil {
+		return err
+	}
+	if *into != "" {
+		if err := page.Replace(*into, "curves", append([]byte(t.RenderMarkdown()), '\n')); err != nil {
+			return err
+		}
+	}
+	return drawFile(fig, *picture)
 }
 
 // figures are all that was measured.

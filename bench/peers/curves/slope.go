@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"time"
 
@@ -34,8 +33,8 @@ func (l *line) slope() float64 {
 // superlinear tells whether the cost rises by more than it should.
 func (l *line) superlinear() bool { return l.slope() > l.Most+tolerance }
 
-// writeTable writes the costs and the slopes for people.
-func (f *figures) writeTable(w io.Writer) error {
+// table has the costs and the slopes for people.
+func (f *figures) table() table.Writer {
 	t := table.NewWriter()
 	t.SetStyle(table.StyleLight)
 	t.Style().Format.Header = text.FormatDefault
@@ -55,8 +54,7 @@ func (f *figures) writeTable(w io.Writer) error {
 				fmt.Sprintf("%.2f", l.slope()), fmt.Sprintf("%.1f", l.Most), verdict})
 		}
 	}
-	_, err := fmt.Fprintf(w, "%s\n", t.Render())
-	return err
+	return t
 }
 
 // duration shows nanoseconds in three digits.
