@@ -202,7 +202,7 @@ func (t *Topic) openPartition(info partition.Info, proof log.Proof) (*topicParti
 	birth := t.birth(info)
 	if t.b.opts.ReadOnly {
 		l, report, err := log.OpenReadOnly(log.Config{FS: t.b.opts.fs, Dir: t.b.partitionPath(info.ID)}, &birth,
-			log.ReadOnlyOptions{WriterLive: t.b.report.WriterLive, Logged: proof.Logged})
+			log.ReadOnlyOptions{WriterLive: t.b.report.WriterLive, Durable: proof.Durable, Logged: proof.Logged})
 		if err != nil {
 			return nil, nil, err
 		}

@@ -13,6 +13,8 @@ type ReadOnlyOptions struct {
 	// WriterLive: another process may be writing it at this moment. Then only what is proven durable is shown,
 	// or, of a log that is written in a weaker mode, what is whole; otherwise what Open would keep.
 	WriterLive bool
+	// Durable: every offset below was durable, as in Proof.
+	Durable int64
 	// Logged has frames from the commit log, as in Proof: they are shown where the segments do not have them.
 	Logged [][]byte
 }
@@ -42,7 +44,7 @@ func OpenReadOnly(cfg Config, want *Birth, o ReadOnlyOptions) (*Log, *Report, er
 	if err != nil {
 		return nil, nil, wrap(err, "open log %s for reading", cfg.Dir)
 	}
-	v, err := l.look(begin, m.durable, logged)
+	v, err := l.look(begin, max(m.durable, o.Durable), logged)
 	if err != nil {
 		return nil, nil, wrap(err, "open log %s for reading", cfg.Dir)
 	}

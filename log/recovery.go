@@ -337,6 +337,7 @@ func (l *Log) recover(m *manifest, proof Proof, report *Report) error {
 			active.index.add(f.Base, f.pos, f.MaxTime)
 		}
 		l.startWriting(m.nextUnique, v.cut, next, lastAppend)
+		l.w.marked = m.durable // what is proven otherwise the manifest is yet to say
 		return nil
 	}
 	report.Recovered = true

@@ -1,9 +1,11 @@
 package log
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,4 +131,56 @@ func powerCuts(t *testing.T, mem *vfs.Mem, w *workload, j int64) (all []powerCut
 		}
 	}
 	return all
+}
+
+// A log of which the caller had proven the end was taken for one whose manifest said so. So the manifest never did, and what was lost at the end after a clean close
+// nobody reported.
+func TestWhatTheCallerHasProvenTheManifestSaysAfterAClose(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := testConfig(mem)
+	killed := create(t, cfg)
+	for _, v := range []string{"one", "two", "three"} {
+		mustPut(t, killed, v)
+	}
+	l, report, err := Open(cfg, &testBirth, Proof{Durable: 3})
+	if err != nil || report.Recovered {
+		t.Fatalf("error %v, %+v", err, report)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := cfg.path(l.Segments()[0].Name)
+	whole, err := vfs.ReadFile(mem, name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := mem.OpenReadWrite(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(int64(len(bytes.TrimRight(whole, "\x00")))-1), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l, report, err = OpenReadOnly(cfg, &testBirth, ReadOnlyOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if got, problems := contents(t, l); len(got) != 2 || !covered(slices.Concat(problems, report.Problems), 2) {
+		t.Errorf("%v, %v, %+v", got, problems, report)
+	}
+}
+
+func TestReadingTakesTheCallersWordForWhatWasDurable(t *testing.T) {
+	cfg := testConfig(vfs.NewMem())
+	killed := create(t, cfg)
+	mustPut(t, killed, "one")
+	l, report, err := OpenReadOnly(cfg, &testBirth, ReadOnlyOptions{Durable: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if !covered(report.Problems, 1) || !covered(report.Problems, 2) || covered(report.Problems, 0) {
+		t.Errorf("%+v", report)
+	}
 }
