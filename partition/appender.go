@@ -36,6 +36,8 @@ type appender struct {
 	refused error // why the batch was refused when the journal asked for it
 	reduced bool  // the round is acknowledged before it is synced
 
+	flights
+
 	unsynced time.Time // when the first round was written that is stored and not synced; zero: there is none
 
 	timer  *time.Timer
@@ -63,6 +65,7 @@ func (p *Partition) append(ln *lane) {
 			continue
 		}
 		a.gather = 0
+		a.land()
 		a.settle()
 		if q.Drained() {
 			p.release()
@@ -95,7 +98,7 @@ func (a *appender) wait() {
 		a.linger()
 	}
 	limit := a.p.cfg.Scheduler.opts.Gather
-	if a.gather < 2 || limit <= 0 || a.ln.queue.Len() >= a.gather {
+	if a.flying() || a.gather < 2 || limit <= 0 || a.ln.queue.Len() >= a.gather {
 		return
 	}
 	begin := time.Now()
@@ -171,10 +174,18 @@ func (a *appender) round() {
 	}
 	a.active = true
 	a.gather = len(a.batch)
+	if a.size() < directBytes {
+		a.land()
+	}
 	s.active.Add(1)
 	err := a.store()
 	s.active.Add(-1)
-	a.finish(err)
+	if a.written {
+		a.depart()
+	} else {
+		a.land() // what was stored before is told before
+		a.finish(err)
+	}
 	a.builder.Reset(0)
 	a.builder.Shrink(keepBuffer)
 }
@@ -197,44 +208,57 @@ func (a *appender) store() error {
 }
 
 // direct writes and syncs the partition's own segment. Frames that are on their way through the journal must be in the segment
-// before, so it may have to be the other way.
+// before, so it may have to be the other way. A large round is written only: then a.written says so.
 //
 // A reduced round is not synced: a later one is, before reduceFor is over, or settle does it when nothing more is queued. Its records are visible then.
 func (a *appender) direct(reduced bool) (err error, other bool) {
-	p := a.p
+	p, size := a.p, a.size()
 	p.ordering.Lock()
 	defer p.ordering.Unlock()
 	if p.pending.traveling() {
 		return nil, true
 	}
 	a.reduced = reduced
-	err = a.prepare()
+	err = a.write()
 	a.reduced = false
 	if err != nil {
 		return err, false
 	}
-	p.writing.Lock()
-	defer p.writing.Unlock()
-	p.applyHeld()
-	if reduced {
-		err = p.log.Write(a.builder)
-	} else {
-		err = p.cfg.Scheduler.commit(p, a.builder)
-	}
-	switch {
-	case errors.Is(err, log.ErrFailed):
-		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-	case err == nil && reduced:
+	switch s := p.cfg.Scheduler; {
+	case reduced:
 		for _, r := range a.batch {
 			r.reduced = true
 		}
 		if a.unsynced.IsZero() {
 			a.unsynced = p.cfg.Now()
 		}
-	case err == nil:
+	case s.opts.Mode == log.ModeFsync && size >= directBytes:
+		a.unsynced, a.written = time.Time{}, true
+	default:
 		a.unsynced = time.Time{}
+		return unknownIfFailed(s.commit(p)), false
 	}
-	return err, false
+	return nil, false
+}
+
+// write encodes the batch and writes it. The caller holds ordering.
+func (a *appender) write() error {
+	p := a.p
+	if err := a.prepare(); err != nil {
+		return err
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.applyHeld()
+	return unknownIfFailed(p.log.Write(a.builder))
+}
+
+// unknownIfFailed says of an error that came when records were written, or synced, what it means for them.
+func unknownIfFailed(err error) error {
+	if errors.Is(err, log.ErrFailed) {
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+	return err
 }
 
 // reduceFor is how long a stored round may stay unsynced.
@@ -266,6 +290,7 @@ func (a *appender) settle() {
 // share makes the batch durable with others in the journal. Its publishers are told by Durable; the segment follows.
 func (a *appender) share(bytes int64) (err error, other bool) {
 	p := a.p
+	a.land()
 	a.room, a.parcel, a.refused = max(bytes, shareRoom), parcel{}, nil
 	if err := p.makeRoom(a.room); err != nil {
 		a.take()
@@ -319,6 +344,15 @@ func journalError(err error) error {
 		return fmt.Errorf("%w: %w", log.ErrNoSpace, err)
 	}
 	return fmt.Errorf("%w: %w", ErrFailed, err)
+}
+
+// size is about how many bytes the batch's frames have.
+func (a *appender) size() int64 {
+	n := int64(0)
+	for _, r := range a.batch {
+		n += r.bytes
+	}
+	return n
 }
 
 // bound is the most bytes that the batch's frames have.

@@ -162,12 +162,8 @@ func (s *Scheduler) Settle() (keep []uint64) {
 	return keep
 }
 
-// commit makes the frames in b as safe as the mode says, in the partition's own segment, and returns nil when they are stored. The
-// caller holds ordering and writing.
-func (s *Scheduler) commit(p *Partition, b *log.Builder) error {
-	if err := p.log.Write(b); err != nil {
-		return err
-	}
+// commit makes what has been written to the partition's own segment as safe as the mode says.
+func (s *Scheduler) commit(p *Partition) error {
 	switch s.opts.Mode {
 	case log.ModeFsync:
 		p.syncs.Add(1)

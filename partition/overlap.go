@@ -1,0 +1,78 @@
+package partition
+
+// Large rounds are synced while the next ones are encoded and written. Small ones, and those that go through the journal, do one after the other, which takes less time for one
+// alone. (Writing a round's first frames while its next are encoded was tried too: on two processors it gained nothing.)
+
+// mostAfloat is how much may be written and wait for the sync that is under way: syncing more at once costs no less for each byte.
+const mostAfloat = 4 << 20
+
+// flights are an appender's rounds that are written and not synced. One sync is under way at a time, so that publishers are told in order; rounds that are written
+// meanwhile share the next one.
+type flights struct {
+	written bool       // the round that has just been stored is one
+	waiting []*Request // of rounds whose sync has not begun
+	bytes   int64      // of these
+	landed  chan struct{}
+	spare   []*Request
+}
+
+func (f *flights) flying() bool { return f.landed != nil }
+
+// depart takes the round that was just written: it is synced at once, unless a sync is under way and there is more to be written meanwhile.
+func (a *appender) depart() {
+	a.written = false
+	a.waiting = append(a.waiting, a.batch...)
+	a.bytes += a.size()
+	more := a.ln.queue.Len() > 0
+	if a.flying() {
+		select {
+		case <-a.landed:
+			a.landed = nil
+		default:
+			if more && a.bytes < mostAfloat {
+				return
+			}
+			<-a.landed
+			a.landed = nil
+		}
+	}
+	if more {
+		a.takeOff()
+	} else {
+		a.land()
+	}
+}
+
+// takeOff syncs what waits on another goroutine.
+func (a *appender) takeOff() {
+	batch, landed := a.waiting, make(chan struct{})
+	a.waiting, a.spare, a.bytes, a.landed = a.spare[:0], batch, 0, landed
+	a.p.cfg.Scheduler.active.Add(1)
+	go func() {
+		a.p.sync(batch)
+		clear(batch)
+		a.p.cfg.Scheduler.active.Add(-1)
+		close(landed)
+	}()
+}
+
+// land waits for the sync that is under way, and syncs what waits for one. Nothing is written and not synced then.
+func (a *appender) land() {
+	if a.flying() {
+		<-a.landed
+		a.landed = nil
+	}
+	if len(a.waiting) > 0 {
+		a.p.sync(a.waiting)
+		clear(a.waiting)
+		a.waiting, a.bytes = a.waiting[:0], 0
+	}
+}
+
+// sync syncs the partition's segment and tells the publishers of what is in it.
+func (p *Partition) sync(batch []*Request) {
+	err := unknownIfFailed(p.cfg.Scheduler.commit(p))
+	for _, r := range batch {
+		p.resolve(r, err)
+	}
+}
