@@ -45,7 +45,7 @@ type ConsumeOptions struct {
 	// by several goroutines. Default: a warning to Options.Logger.
 	OnError func(rec *Record, attempts int, err error)
 
-	// CommitInterval is how often the positions behind finished records are committed. Default 100 ms.
+	// CommitInterval is how often the positions behind finished records are committed, at least: sooner when half of Prefetch is finished. Default 100 ms.
 	CommitInterval time.Duration
 	// DrainTimeout is how long handlers may go on when Consume is to end. Default 30 s.
 	DrainTimeout time.Duration

@@ -422,6 +422,41 @@ func TestPrefetchBoundsWhatOneFailureHoldsUp(t *testing.T) {
 	stop(nil)
 }
 
+// Records that were finished counted against Prefetch until the next CommitInterval, so that a member with the default settings handled 10,000 a second,
+// with next to nothing to do.
+func TestWhatIsFinishedMakesRoomBeforeTheNextCommitIsDue(t *testing.T) {
+	for _, prefetch := range []int{1, 2, 7, 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			topic := ensure(t, openMemory(t), "t", TopicConfig{Partitions: 3})
+			n := 20 * prefetch
+			recs := make([]*Record, n)
+			for i := range recs {
+				recs[i] = &Record{Key: fmt.Append(nil, i), Value: []byte("x")}
+			}
+			if err := topic.Publish(t.Context(), recs...); err != nil {
+				t.Fatal(err)
+			}
+			all := make(chan struct{})
+			var handled atomic.Int64
+			start := time.Now()
+			stop := consume(t, topic, ConsumeOptions{Prefetch: prefetch, Concurrency: 2, CommitInterval: time.Hour}, func(context.Context, *Record) error {
+				if handled.Add(1) == int64(n) {
+					close(all)
+				}
+				return nil
+			})
+			<-all
+			if took := time.Since(start); took > time.Minute {
+				t.Errorf("prefetch %d: %d records took %v", prefetch, n, took)
+			}
+			stop(nil)
+			if got := left(t, topic); len(got) > 0 {
+				t.Errorf("prefetch %d: %d records are not committed", prefetch, len(got))
+			}
+		})
+	}
+}
+
 func TestADeadLetterThatIsTooLargeWithItsHeadersGoesWithout(t *testing.T) {
 	b := open(t, "", Options{InMemory: true, Limits: Limits{MaxRecordBytes: 1024}})
 	topic := ensure(t, b, "t", TopicConfig{})

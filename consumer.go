@@ -29,8 +29,10 @@ type consumer struct {
 	ready  []*lane
 	claims map[*subPartition]*claim
 	held   int // records in claims
+	done   int // of them, those that are done
+	enough int // done records that are worth a commit before it is due
 	drains bool
-	room   chan struct{} // receives when held has shrunk
+	wake   chan struct{} // receives when held has shrunk, or enough is done
 
 	workers sync.WaitGroup
 }
@@ -54,8 +56,9 @@ type task struct {
 func newConsumer(ctx context.Context, t *Topic, groupName string, opts ConsumeOptions, dead *Topic, handle Handler) (*consumer, error) {
 	c := &consumer{
 		t: t, opts: opts, dead: dead, handle: handle,
-		lanes: map[string]*lane{}, claims: map[*subPartition]*claim{}, room: make(chan struct{}, 1),
+		lanes: map[string]*lane{}, claims: map[*subPartition]*claim{}, wake: make(chan struct{}, 1),
 	}
+	c.wantMore()
 	c.begin, c.ended = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
@@ -92,8 +95,13 @@ func (c *consumer) run(ctx context.Context) error {
 func (c *consumer) poll(ctx context.Context) error {
 	due := time.Now().Add(c.opts.CommitInterval)
 	for {
-		if time.Until(due) <= 0 {
-			if err := c.commit(ctx); err != nil && !errors.Is(err, ErrNoSpace) {
+		if time.Until(due) <= 0 || c.worthIt() {
+			switch err := c.commit(ctx); {
+			case errors.Is(err, ErrNoSpace):
+				c.mu.Lock()
+				c.wantMore()
+				c.mu.Unlock()
+			case err != nil:
 				return err
 			}
 			due = time.Now().Add(c.opts.CommitInterval)
@@ -123,7 +131,29 @@ func (c *consumer) next(ctx context.Context, due time.Time) ([]*Record, error) {
 	if room > 0 {
 		return c.sub.Poll(ctx, min(room, defaultPoll))
 	}
-	return nil, c.sub.idle(ctx, c.room)
+	return nil, c.sub.idle(ctx, c.wake)
+}
+
+// worthIt reports whether so much is done that a commit does not wait until it is due: it would be in the way of further records.
+func (c *consumer) worthIt() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done >= c.enough
+}
+
+// wantMore has the next commit that comes before it is due wait until half of the room that is left for records is taken up by some that are done: while the
+// other half is at work. What is done now stays in the way. The caller holds mu.
+func (c *consumer) wantMore() { c.enough = c.done + max(1, (c.opts.Prefetch-c.done)/2) }
+
+// finish notes that a record is done. The caller holds mu.
+func (c *consumer) finish(w *task) {
+	w.done = true
+	if c.claims[w.claim.part] != w.claim {
+		return // it is somebody else's
+	}
+	if c.done++; c.done == c.enough {
+		c.poke()
+	}
 }
 
 // take puts records into their lanes.
@@ -187,10 +217,11 @@ func (c *consumer) attempt(w *task) (again bool) {
 	c.ended.Broadcast()
 	switch {
 	case err == nil:
-		w.done = true
+		c.finish(w)
 	case w.claim.ctx.Err() != nil: // that may be why; whoever has the partition next tries again
 	case c.opts.MaxAttempts > 0 && w.attempts >= c.opts.MaxAttempts:
-		w.done, w.reason = true, err
+		w.reason = err
+		c.finish(w)
 	case c.drains || w.claim.stops: // no more attempts here
 	default:
 		return true

@@ -79,6 +79,9 @@ func (c *consumer) finished() map[*claim][]*task {
 			batch[cl] = done
 		}
 	}
+	if len(batch) == 0 { // what is done has to wait for something before it
+		c.wantMore()
+	}
 	return batch
 }
 
@@ -145,6 +148,7 @@ func (c *consumer) committed(batch map[*claim][]*task) {
 			continue // forgotten meanwhile
 		}
 		cl.tasks = cl.tasks[len(done):]
+		c.done -= len(done)
 		c.give(len(done))
 	}
 }
@@ -152,8 +156,13 @@ func (c *consumer) committed(batch map[*claim][]*task) {
 // give makes room for n records. The caller holds mu.
 func (c *consumer) give(n int) {
 	c.held -= n
+	c.poke()
+}
+
+// poke wakes who waits for room.
+func (c *consumer) poke() {
 	select {
-	case c.room <- struct{}{}:
+	case c.wake <- struct{}{}:
 	default:
 	}
 }
@@ -192,6 +201,11 @@ func (c *consumer) lost(ids []PartitionID) {
 		cl.stops = true
 		cl.cancel()
 		delete(c.claims, cl.part)
+		for _, w := range cl.tasks {
+			if w.done {
+				c.done--
+			}
+		}
 		c.give(len(cl.tasks))
 	}
 }
