@@ -109,12 +109,13 @@ func batch(n int, size int) []*braid.Record {
 	return recs
 }
 
-// bulk is the number of records that are published together, so that every partition gets some.
-const bulk = 50_000
+// perCall is the number of records that are published together, with one key, so that each of many partitions gets frames of the same size as one alone.
+const perCall = 100
 
 func growPartitions(ctx context.Context, b bounds, m *measuring) error {
 	return each(1, int64(b.Partitions), func(n int64) error {
 		name := fmt.Sprint(n)
+		records := int64(0)
 		err := m.broker(name, func(br *braid.Broker) error {
 			var t *braid.Topic
 			err := m.once("create, for each", 0, n, n, func() (err error) {
@@ -124,11 +125,24 @@ func growPartitions(ctx context.Context, b bounds, m *measuring) error {
 			if err != nil {
 				return err
 			}
-			recs := batch(bulk, 100)
-			if err := t.Publish(ctx, recs...); err != nil { // every partition is at work
-				return err
+			recs := batch(perCall, 100)
+			publish := func(key int64) error {
+				for _, rec := range recs {
+					rec.Key = fmt.Appendf(rec.Key[:0], "key-%d", key)
+				}
+				records += perCall
+				return t.Publish(ctx, recs...)
 			}
-			return m.time("publish a record in bulk", 0, n, bulk, func() error { return t.Publish(ctx, recs...) })
+			for i := range 5 * n { // nearly every partition is at work
+				if err := publish(i); err != nil {
+					return err
+				}
+			}
+			at := int64(0)
+			return m.time("publish a record, 100 a call", 0, n, perCall, func() error {
+				at++
+				return publish(at % (5 * n))
+			})
 		})
 		if err != nil {
 			return err
@@ -144,20 +158,20 @@ func growPartitions(ctx context.Context, b bounds, m *measuring) error {
 			if err != nil {
 				return err
 			}
-			err = m.once("deliver a record", 0, n, bulk, func() error { return poll(ctx, sub, bulk) })
+			err = m.once("deliver a record", 0, n, records, func() error { return poll(ctx, sub, records) })
 			return errors.Join(err, sub.Close())
 		})
 	})
 }
 
 // poll takes n records at least.
-func poll(ctx context.Context, sub *braid.Subscription, n int) error {
+func poll(ctx context.Context, sub *braid.Subscription, n int64) error {
 	for n > 0 {
 		recs, err := sub.Poll(ctx, 0)
 		if err != nil {
 			return err
 		}
-		n -= len(recs)
+		n -= int64(len(recs))
 	}
 	return nil
 }
@@ -238,8 +252,7 @@ func growMembers(ctx context.Context, b bounds, m *measuring) error {
 			if err != nil {
 				return err
 			}
-			recs := batch(bulk, 10)
-			if err := t.Publish(ctx, recs...); err != nil {
+			if err := t.Publish(ctx, batch(int(50*n), 10)...); err != nil { // there is one for everybody
 				return err
 			}
 			if err := m.once("deliver a first record, for each", 0, n, n, func() error {

@@ -9,8 +9,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// tolerance is how much a line may rise beyond what it should: a cost that goes up by half in a decade has a slope of 0.18.
-const tolerance = 0.2
+// tolerance is how much a line may rise beyond what it should: a cost that becomes 1.8 times as much in a decade has a slope of 0.25.
+const tolerance = 0.25
 
 // slope fits a straight line through the logarithms of the points from the middle decade on, where constant costs no longer hide what grows, and returns
 // by how many decades the cost rises in one.
