@@ -107,6 +107,7 @@ func (p panel) plot(f *figures) (*plot.Plot, error) {
 	pl.Title.TextStyle.Font.Size = vg.Points(11)
 	pl.Legend.TextStyle.Font.Size = vg.Points(8)
 	pl.Legend.Top, pl.Legend.Left = true, true
+	pl.Legend.Padding = vg.Points(1.5)
 	pl.Legend.XOffs, pl.Legend.YOffs = vg.Millimeter*2, -vg.Millimeter
 	pl.X.Scale, pl.Y.Scale = plot.LogScale{}, plot.LogScale{}
 	pl.X.Tick.Marker = decades(p.count)
@@ -144,7 +145,9 @@ func (p panel) plot(f *figures) (*plot.Plot, error) {
 	if top-math.Log10(pl.Y.Min) < 2 {
 		top++
 	}
-	pl.Y.Max = math.Pow(10, top+1)
+	const legendLine = 0.085 // of a panel's height
+	bottom := math.Log10(pl.Y.Min)
+	pl.Y.Max = math.Pow(10, bottom+(top-bottom)/(1-legendLine*float64(n)))
 	return pl, nil
 }
 
