@@ -40,8 +40,8 @@ var (
 		Spread: 1000, Partitions: 10_000, Members: 1000, Splits: 12, SmallLog: 100 << 20, LargeLog: 10 << 30,
 	}
 	quickScale = scale{
-		Time: 100 * time.Millisecond, Bytes: 64 << 20, Records: 100_000, Samples: 2000,
-		Spread: 200, Partitions: 1000, Members: 1000, Splits: 4, SmallLog: 10 << 20, LargeLog: 512 << 20,
+		Time: 65 * time.Millisecond, Bytes: 48 << 20, Records: 50_000, Samples: 1500,
+		Spread: 200, Partitions: 1000, Members: 1000, Splits: 3, SmallLog: 10 << 20, LargeLog: 512 << 20,
 	}
 )
 
