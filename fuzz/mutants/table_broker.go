@@ -96,8 +96,8 @@ var brokerMutants = []mutant{
 		name:    "logged-frames-handed-over",
 		why:     "a partition is opened with the frames that the commit log holds of it",
 		file:    "open.go",
-		old:     `Logged: store.Frames(uint64(info.ID))}}`,
-		new:     `}}`,
+		old:     `, Logged: store.Frames(uint64(info.ID))}`,
+		new:     `}`,
 		noticed: []tests{by(".", "TestPowerFailsAfterAKill")},
 	},
 	{
@@ -113,8 +113,8 @@ var brokerMutants = []mutant{
 		name:    "committed-offsets-kept",
 		why:     "in the weaker durabilities no offset that a group has committed is given out again",
 		file:    "open.go",
-		old:     `proof: log.Proof{MinNext: end, `,
-		new:     `proof: log.Proof{MinNext: 0 * end, `,
+		old:     `log.Proof{MinNext: max(st.committed[info.ID], info.End), `,
+		new:     `log.Proof{MinNext: info.End, `,
 		noticed: []tests{by(".", "TestOffsetsThatAGroupHasCommittedAreNotGivenOutAgain")},
 	},
 	{

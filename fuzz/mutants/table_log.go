@@ -161,8 +161,8 @@ var logMutants = []mutant{
 		name:    "short-write-taken-back",
 		why:     "frames that a full disk has taken in part are refused, so no recovery may find them",
 		file:    "log/writer.go",
-		old:     `	for at := 0; at < n; at += len(zeros) {`,
-		new:     `	for at := n; at < n; at += len(zeros) {`,
+		old:     `	for at := l.w.end.pos; at < end; at += int64(len(zeros)) {`,
+		new:     `	for at := end; at < end; at += int64(len(zeros)) {`,
 		noticed: []tests{by("log", "TestWhatAFullDiskHasTakenInPartIsNotFoundAgain")},
 	},
 	{

@@ -94,11 +94,41 @@ var recoveryMutants = []mutant{
 		noticed: []tests{by("log", "TestWhatTheCallerProvesWasDurableIsMissedIfItIsNotThere")},
 	},
 	{
+		name: "manifest-durable-at-opening",
+		why:  "a manifest that a killed process has renamed is made durable before anything builds upon it",
+		file: "log/recovery.go",
+		old: `	if err := cfg.FS.SyncDir(cfg.Dir); err != nil {
+		return nil, nil, wrap(err, "open log %s", cfg.Dir)
+	}
+`,
+		new:     "",
+		noticed: []tests{by("log", "TestThePowerFailsAfterAKill")},
+	},
+	{
+		name:    "proven-end-marked",
+		why:     "an end that the layout proves is in the manifest after a clean close",
+		file:    "log/recovery.go",
+		old:     `		l.w.marked = m.durable // what is proven otherwise the manifest is yet to say`,
+		new:     "",
+		noticed: []tests{by("log", "TestWhatTheCallerHasProvenTheManifestSaysAfterAClose")},
+	},
+	{
+		name: "loose-commits-secured",
+		why:  "commits that a killed process may have left in memory only are durable before their frames are brought to the segments",
+		file: "checkpoint/open.go",
+		old: `		if err := w.secure(r); err != nil {
+			return nil, err
+		}
+`,
+		new:     "",
+		noticed: []tests{by("checkpoint", "TestWhatNothingProvesIsDurableBeforeItIsRedone")},
+	},
+	{
 		name:    "unlisted-segment",
 		why:     "a segment with records that the manifest does not know means that the manifest is an old one: nothing is written then, and nothing removed",
 		file:    "log/sweep.go",
-		old:     `			if !ours {`,
-		new:     `			if false && !ours {`,
+		old:     `			if !empty {`,
+		new:     `			if false && !empty {`,
 		noticed: []tests{by("log", "TestASegmentTheManifestDoesNotKnowRefusesWriting")},
 	},
 	{
