@@ -69,10 +69,15 @@ func (a *appender) land() {
 	}
 }
 
-// sync syncs the partition's segment and tells the publishers of what is in it.
+// sync syncs the partition's segment and tells the publishers of what is in it. What an earlier sync has taken along is stored, whatever becomes of this one.
 func (p *Partition) sync(batch []*Request) {
 	err := unknownIfFailed(p.cfg.Scheduler.commit(p))
+	durable := p.log.DurableEnd()
 	for _, r := range batch {
-		p.resolve(r, err)
+		if r.records > 0 && r.base+int64(r.records) <= durable {
+			p.resolve(r, nil)
+		} else {
+			p.resolve(r, err)
+		}
 	}
 }
