@@ -221,7 +221,7 @@ func (s *Subscription) commitError(err error, want map[*subPartition]int64) erro
 
 // Seek moves the reading in all partitions; committed positions stay until the next commit, and never move
 // backwards. Records delivered before count as delivered no more, but can still be
-// committed. It goes back over splits and merges, but not into partitions that take no more records and that the group has committed to their ends: that
+// committed. It goes back over splits and merges, but not into partitions that take no more records and that the group has committed to their ends by then: that
 // takes a reset (Group.PlanReset). ctx is only checked.
 func (s *Subscription) Seek(ctx context.Context, to Position) error {
 	if err := ctx.Err(); err != nil {
@@ -229,6 +229,9 @@ func (s *Subscription) Seek(ctx context.Context, to Position) error {
 	}
 	if err := to.check("position"); err != nil {
 		return err
+	}
+	if !s.closed() {
+		s.reportSealed() // what is committed to its end by now is not gone back into
 	}
 	return s.move(func(p *subPartition) (int64, error) { return to.resolve(p.part.id, p.part.log) })
 }

@@ -197,3 +197,85 @@ func TestAGroupOutlivesThePartitionsInWhichItHasPositions(t *testing.T) {
 		t.Errorf("poll: %q, %v", texts(recs), err)
 	}
 }
+
+// A member that had moved its reading back into a partition was delivered no more of it as soon as the partition was split or merged, when it had
+// committed all of it before; or, of one that was split before, as soon as it committed what it had been delivered before.
+func TestAMemberReadsAgainWhatItMovedBackToWhateverEndsThere(t *testing.T) {
+	split := func(t *testing.T, topic *Topic, _ *Subscription, _ []*Record) {
+		if _, err := topic.Split(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	commit := func(t *testing.T, _ *Topic, sub *Subscription, recs []*Record) {
+		if err := sub.Commit(t.Context(), recs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name          string
+		before, after func(*testing.T, *Topic, *Subscription, []*Record) // Seek
+	}{
+		{"split", commit, split},
+		{"commit", split, commit},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := openMemory(t)
+			topic := ensure(t, b, "t", TopicConfig{})
+			publish(t, topic, "1", "2")
+			sub := subscribe(t, topic, "g", SubscribeOptions{})
+			recs := poll(t, sub, 2)
+			c.before(t, topic, sub, recs)
+			if err := sub.Seek(t.Context(), FromEarliest()); err != nil {
+				t.Fatal(err)
+			}
+			c.after(t, topic, sub, recs)
+			publish(t, topic, "3")
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			for _, want := range []string{"1", "2", "3"} {
+				recs, err := sub.Poll(ctx, 1)
+				if err != nil {
+					t.Fatalf("poll for %s: %v", want, err)
+				}
+				if got := texts(recs); got[0] != want {
+					t.Fatalf("delivered %q, want %q", got, want)
+				}
+			}
+		})
+	}
+}
+
+// A partition that retention had removed, while a member read it again, was never over for that member, which waited for ever for what continues it.
+func TestAMemberGoesOnBehindAPartitionThatIsForgottenWhileItIsReadAgain(t *testing.T) {
+	b := openMemory(t)
+	topic := ensure(t, b, "t", TopicConfig{RetentionBytes: 1})
+	publish(t, topic, "1", "2")
+	sub := subscribe(t, topic, "g", SubscribeOptions{OnGap: func(Gap) bool { return true }})
+	recs := poll(t, sub, 2)
+	if _, err := topic.Split(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if recs, err := sub.Poll(ctx, 1); err == nil { // in which it takes over what continues the partition
+		t.Fatalf("delivered %q", texts(recs))
+	}
+	if err := sub.Seek(t.Context(), FromEarliest()); err != nil {
+		t.Fatal(err)
+	}
+	if err := sub.Commit(t.Context(), recs...); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(topic.retain(), topic.dropDrained(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(topic.Partitions()); got != 2 {
+		t.Fatalf("%d partitions, want 2: the first is drained, and the group has passed it", got)
+	}
+	publish(t, topic, "3")
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if recs, err := sub.Poll(ctx, 1); err != nil || texts(recs)[0] != "3" {
+		t.Errorf("poll: %q, %v", texts(recs), err)
+	}
+}

@@ -45,7 +45,7 @@ func (s *Subscription) follow(ctx context.Context) error {
 		switch _, asked := slices.BinarySearch(v.Revoking, uint64(p.part.id)); {
 		case owned[p.part.id] != p.epoch:
 			s.drop(p)
-			if p.announced && !p.finishes() {
+			if p.announced && !p.over {
 				lost = append(lost, p.part.id)
 			}
 		case asked:
@@ -122,13 +122,15 @@ func (s *Subscription) assigned() []*subPartition {
 	return slices.Clone(s.parts)
 }
 
-// drop stops reading a partition. A commit that is under way comes first; none after.
+// drop stops reading a partition. A commit that is under way comes first; none after. One that is forgotten, since every group has passed it and retention
+// has removed it, is over, also if it was being read again: what continues it must not wait for that.
 func (s *Subscription) drop(p *subPartition) {
 	s.committing.Lock()
 	defer s.committing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.gone = true
+	_, there := s.t.table.Load().layout.Lookup(p.part.id)
+	p.gone, p.over = true, p.over || !there
 	s.parts = slices.DeleteFunc(s.parts, func(o *subPartition) bool { return o == p })
 	if s.current == p {
 		s.current = nil
@@ -204,7 +206,7 @@ func (s *Subscription) fence(ctx context.Context, tab *table, epochs map[Partiti
 }
 
 // reportSealed finds out which partitions have been sealed, and tells the group of which of these the member has been delivered everything, and
-// which are finished.
+// which are finished: committed to their ends, and not being read again.
 func (s *Subscription) reportSealed() {
 	tab := s.t.table.Load()
 	var delivered, finished []uint64
@@ -214,7 +216,7 @@ func (s *Subscription) reportSealed() {
 			p.end = info.End
 		}
 		switch {
-		case p.finishes() && !slices.ContainsFunc(p.parents, func(q *source) bool { return !q.sub.over }):
+		case p.finishes() && p.next >= p.end && !slices.ContainsFunc(p.parents, func(q *source) bool { return !q.sub.over }):
 			p.over = true
 			finished = append(finished, uint64(p.part.id))
 		case p.reached() && !p.told:

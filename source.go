@@ -53,7 +53,7 @@ func (s *source) ready() bool {
 }
 
 // reached reports whether everything up to the end has been delivered, and of what it continues too: a partition in which there never was a record is at
-// its end from the beginning. What the group is finished with counts too, wherever a Rewind has left the reading of it.
+// its end from the beginning. What the group is finished with counts too, wherever a Seek has left the reading of it since.
 func (s *source) reached() bool {
 	s.through = s.through || s.sub != nil && s.sub.over || s.end >= 0 && s.next >= s.end && !slices.ContainsFunc(s.parents, func(p *source) bool { return !p.reached() })
 	return s.through
