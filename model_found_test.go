@@ -279,3 +279,41 @@ func TestAMemberGoesOnBehindAPartitionThatIsForgottenWhileItIsReadAgain(t *testi
 		t.Errorf("poll: %q, %v", texts(recs), err)
 	}
 }
+
+// endsLate is a context that has ended, which the first look at it does not see.
+type endsLate struct {
+	context.Context
+	looked bool
+}
+
+func (c *endsLate) Err() error {
+	if !c.looked {
+		c.looked = true
+		return nil
+	}
+	return c.Context.Err()
+}
+
+// When the context of a Poll ended while it took over partitions, OnAssigned was never told of others that the member had had since Subscribe.
+func TestOnAssignedIsToldOfAllPartitionsAlsoWhereAPollEndsTooEarly(t *testing.T) {
+	b := openMemory(t)
+	topic := ensure(t, b, "t", TopicConfig{Partitions: 2})
+	first := subscribe(t, topic, "g", SubscribeOptions{})
+	var told []PartitionID
+	second := subscribe(t, topic, "g", SubscribeOptions{OnAssigned: func(ids []PartitionID) { told = append(told, ids...) }})
+	if has := second.Assigned(); len(has) != 1 {
+		t.Fatalf("the second member has %v, want one of two", has)
+	}
+	if err := first.Close(); err != nil { // the second is to take over what it had
+		t.Fatal(err)
+	}
+	if recs, err := second.Poll(&endsLate{Context: canceled()}, 1); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a Poll that ends too early: %q, %v", texts(recs), err)
+	}
+	publish(t, topic, "1")
+	poll(t, second, 1)
+	slices.Sort(told)
+	if want := second.Assigned(); len(want) != 2 || !slices.Equal(told, want) {
+		t.Errorf("OnAssigned was told of %v, the member has %v", told, want)
+	}
+}

@@ -41,6 +41,7 @@ func (s *Subscription) follow(ctx context.Context) error {
 		owned[PartitionID(o.Partition)] = o.Epoch
 	}
 	var lost, revoked, news []PartitionID
+	var begins []*subPartition
 	for _, p := range s.assigned() {
 		switch _, asked := slices.BinarySearch(v.Revoking, uint64(p.part.id)); {
 		case owned[p.part.id] != p.epoch:
@@ -53,8 +54,7 @@ func (s *Subscription) follow(ctx context.Context) error {
 			delete(owned, p.part.id)
 		default:
 			if !p.announced {
-				p.announced = true
-				news = append(news, p.part.id)
+				begins = append(begins, p)
 			}
 			delete(owned, p.part.id)
 		}
@@ -67,9 +67,9 @@ func (s *Subscription) follow(ctx context.Context) error {
 	s.coordinator.release(s, unread(v.Revoking, revoked))
 	fresh, err := s.adopt(ctx, owned)
 	if err != nil {
-		return err
+		return err // those that begin are told of when it succeeds: until then they deliver nothing
 	}
-	for _, p := range fresh {
+	for _, p := range append(begins, fresh...) {
 		p.announced = true
 		news = append(news, p.part.id)
 	}
