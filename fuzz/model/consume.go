@@ -218,14 +218,20 @@ func seek(w *world, c command) error {
 	if slices.ContainsFunc(has, func(id braid.PartitionID) bool { return s.readers[id] == nil }) {
 		return nil // it has not been told yet, and others may still have it back
 	}
+	through := map[braid.PartitionID]bool{}
+	for id := range s.readers {
+		if through[id] = s.through(id); !through[id] && !slices.Contains(has, id) {
+			return fmt.Errorf("a member of group %s of %s has partition %d no longer, was not told so, and is not through with it", s.g.name, s.g.t.name, id)
+		}
+	}
 	if err := s.Seek(context.Background(), braid.FromEarliest()); err != nil {
 		return err
 	}
 	s.rewind(func(id braid.PartitionID) int64 {
-		if slices.Contains(has, id) {
-			return s.g.t.parts[id].start
+		if through[id] {
+			return s.readers[id].next
 		}
-		return s.g.at[id] // it is through with it
+		return s.g.t.parts[id].start
 	})
 	return nil
 }

@@ -151,6 +151,22 @@ func (m *member) rewind(to func(id braid.PartitionID) int64) {
 	}
 }
 
+// through reports whether the group is through with a partition that the member has or had: it takes no more records, the group has committed all of it, the member
+// has read it to the end, and so it is with what it continues. Nobody goes back into it.
+func (m *member) through(id braid.PartitionID) bool {
+	p := m.g.t.parts[id]
+	if p == nil {
+		return true // forgotten
+	}
+	if !p.sealed || m.g.at[id] < p.end {
+		return false
+	}
+	if r := m.readers[id]; r != nil && len(p.between(r.next, p.end)) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(p.parents, func(parent braid.PartitionID) bool { return !m.through(parent) })
+}
+
 // waiting counts the records that there are to deliver to a member that is alone.
 func (m *member) waiting() int {
 	n := 0
