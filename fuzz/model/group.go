@@ -121,7 +121,8 @@ func (m *member) delivered(rec *braid.Record) error {
 	return nil
 }
 
-// inOrder returns an error if there is a record of a key before a partition that is neither committed nor delivered to the member.
+// inOrder returns an error if there is a record of a key before a partition that is neither committed nor delivered to the member; or which the member is to be
+// delivered again, since it has gone back before it.
 func (m *member) inOrder(p *part, key, what string) error {
 	for _, id := range p.parents {
 		parent := m.g.t.parts[id]
@@ -130,7 +131,7 @@ func (m *member) inOrder(p *part, key, what string) error {
 		}
 		at := max(m.g.at[id], m.g.begun[id])
 		if r := m.readers[id]; r != nil {
-			at = max(at, r.next)
+			at = r.next
 		}
 		for _, e := range parent.between(at, parent.end) {
 			if e.key == key {

@@ -19,7 +19,7 @@ func init() { // not where it is declared: what a command does leads to it
 		{name: "commit", weight: 18, about: aboutMember, can: joined, do: commit},
 		{name: "commit of nobody's", weight: 1, about: aboutMember, can: joined, do: commitForeign},
 		{name: "rewind", weight: 3, about: aboutMember, can: joined, do: rewind},
-		{name: "seek", weight: 2, about: aboutMember, can: joined, do: seek},
+		{name: "seek", weight: 4, about: aboutMember, can: joined, do: seek},
 		{name: "join", weight: 16, about: aboutMember, can: absent, then: joins, do: join},
 		{name: "leave", weight: 3, about: aboutMember, can: joined, then: leaves, do: leave},
 		{name: "drain", weight: 2, about: aboutMember, can: joined, do: drain},
