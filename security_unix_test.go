@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -62,6 +63,7 @@ func oneOfEverything(t *testing.T) string {
 	settled(t, b)
 	publish(t, topic, "last", "last but one")
 	killed := filepath.Join(base, "killed") // as a kill leaves it
+	oneGeneration(t, filepath.Join(dir, storeName))
 	files := readAll(t, dir)
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
@@ -88,6 +90,21 @@ func oneOfEverything(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return killed
+}
+
+// oneGeneration waits until the commit log has changed from its first generation to the second one, which it does in the background.
+func oneGeneration(t *testing.T, store string) {
+	t.Helper()
+	for {
+		entries, err := os.ReadDir(store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == 2 && entries[0].Name() == "0000000002" { // the other is CURRENT
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // readAll returns the content of all files of a directory.
