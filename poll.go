@@ -91,7 +91,7 @@ func (s *Subscription) collect(max int) ([]*Record, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	var fresh slab
+	fresh := slab{most: max}
 	recs := s.reused[:0]
 	if !s.opts.ReuseBuffers {
 		recs = make([]*Record, 0, min(max, slabRecords))

@@ -290,13 +290,21 @@ func (f *feed) refresh() error {
 }
 
 // slab hands out records from blocks, so that a delivered record costs no allocation of its own.
-type slab struct{ block []Record }
+type slab struct {
+	block []Record
+	most  int // records that may still be wanted, so that a Poll of one makes no block of many; 0: nobody knows
+}
 
 const slabRecords = 64
 
 func (s *slab) take() *Record {
 	if len(s.block) == 0 {
-		s.block = make([]Record, slabRecords)
+		n := slabRecords
+		if s.most > 0 {
+			n = min(n, s.most)
+			s.most -= n
+		}
+		s.block = make([]Record, n)
 	}
 	r := &s.block[0]
 	s.block = s.block[1:]
