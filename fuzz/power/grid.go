@@ -111,6 +111,15 @@ func (g *Grid) Note(what string) {
 // Look takes what the store has now for what it had at the last operation.
 func (g *Grid) Look() { g.last = g.readStore() }
 
+// mark notes what the store has, so that it is known what of it is new later. The store may be at work: what it appends while it is read counts as old, and if anything is acknowledged
+// from now on, nothing counts as new.
+func (g *Grid) mark() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told = g.Acked()
+	g.last = g.readStore()
+}
+
 // cut notes what a power cut at this instant may leave. The caller holds mu, so that the partitions stand still; the store may be at work, and is waited for.
 func (g *Grid) cut(what string) {
 	acked := g.Acked()
