@@ -19,7 +19,7 @@ import (
 var checks = []check{
 	{"publish in bulk, no fsync", "x as long as write(2)", 5.5, bulk},
 	{"publish one, fsync", "x as long as write and fdatasync", 1.5, synced},
-	{"publish one, fsync, 64 at once", "x as long as with the plainest shared fdatasync", 2, together},
+	{"publish one, fsync, 64 at once", "x as long as with the plainest shared fdatasync", 2.5, together},
 	{"catch-up read", "x as long as pread", 8, catchUp},
 	{"publish in bulk, no fsync", "allocations a record", 0.01, publishAllocations},
 	{"catch-up read, memory reused", "allocations a record", 0.01, readAllocations},
