@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -80,7 +81,7 @@ func TestWhatWasHandedOverCannotBeCommitted(t *testing.T) {
 	next := subscribe(t, topic, "g", SubscribeOptions{})
 	for len(before.Assigned()) > 0 {
 		catchUp(t, before) // hands over
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	var fenced *FencedError
 	if err := before.Commit(t.Context(), recs...); !errors.As(err, &fenced) || !slices.Equal(fenced.Partitions, []PartitionID{1}) {

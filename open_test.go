@@ -115,35 +115,6 @@ func TestASecondOpenerIsLockedOutAndWritesNothing(t *testing.T) {
 	open(t, dir, Options{})
 }
 
-func TestFilesAreForTheirOwnerOnly(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	b := open(t, dir, Options{})
-	publish(t, ensure(t, b, "t", TopicConfig{}), "x")
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
-	}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		want := fs.FileMode(0o600)
-		if d.IsDir() {
-			want = 0o700
-		}
-		if info.Mode().Perm() != want {
-			t.Errorf("%s has mode %o, want %o", path, info.Mode().Perm(), want)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestOpenRefusesNonsense(t *testing.T) {
 	noLeaks(t)
 	dir := t.TempDir()
