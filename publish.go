@@ -93,7 +93,10 @@ func (p *callPart) queue(ctx context.Context) {
 func (p *callPart) wait(ctx context.Context) error {
 	if p.req != nil {
 		if p.err = p.req.Wait(ctx); p.err == nil {
-			p.fill(p.req)
+			at := p.storedAt(p.req)
+			for i, rec := range p.recs {
+				at.fill(rec, i)
+			}
 		}
 		p.req.Release()
 		p.req = nil
@@ -198,27 +201,34 @@ func (c *call) refuse(parts []*callPart, err error) {
 // complete resolves a part of a PublishAsync; the partition calls it on its callback goroutine.
 func complete(req *partition.Request) {
 	p := req.Source().(*callPart)
-	err := req.Err()
-	if err == nil {
-		p.fill(req)
-	} else {
-		err = p.c.t.publishError(p.to.id, err)
+	if err := req.Err(); err != nil {
+		req.Release()
+		p.tell(p.c.t.publishError(p.to.id, err))
+		return
 	}
+	at := p.storedAt(req)
 	req.Release()
-	p.tell(err)
+	for i, rec := range p.recs { // one after the other, so that each is in the cache when its callback looks at it
+		at.fill(rec, i)
+		p.c.done(rec, nil)
+	}
+	p.told()
 }
 
-// tell calls done for each record of the part, and frees the call after its last part.
+// tell calls done with an error for each record of the part.
 func (p *callPart) tell(err error) {
 	c := p.c
-	if err != nil {
-		c.t.failed.Add(int64(len(p.recs)))
-	}
+	c.t.failed.Add(int64(len(p.recs)))
 	for _, rec := range p.recs {
 		c.done(rec, err)
 	}
-	if c.left.Add(-1) == 0 {
-		c.free()
+	p.told()
+}
+
+// told frees the call after its last part.
+func (p *callPart) told() {
+	if p.c.left.Add(-1) == 0 {
+		p.c.free()
 	}
 }
 
@@ -436,6 +446,19 @@ func (p *callPart) AppendTo(b *log.Builder, i int, now int64) error {
 	return appendRecord(b, p.recs[i], now)
 }
 
+// EncodeAhead encodes the records, unless one has a time of its own; the publisher calls it.
+func (p *callPart) EncodeAhead(a *log.Ahead) (bool, error) {
+	for _, rec := range p.recs {
+		if !rec.Time.IsZero() {
+			return false, nil
+		}
+		if err := a.Append(rec.Key, rec.Value, rec.Headers); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // KeyHash tells the hash of the i-th record's key, for measuring the load.
 func (p *callPart) KeyHash(i int) (uint64, bool) { return keyHash(p.recs[i]) }
 
@@ -454,16 +477,27 @@ func appendRecord(b *log.Builder, rec *Record, now int64) error {
 	return b.Append(now, rec.Key, rec.Value, rec.Headers)
 }
 
-// fill tells the records where they are stored.
-func (p *callPart) fill(req *partition.Request) {
-	base, ack := req.Base(), p.c.t.b.ack()
+// storedAt is where the records of a part are stored, and how safely.
+type storedAt struct {
+	topic     string
+	partition PartitionID
+	base      int64
+	ack       Ack
+}
+
+// storedAt returns where a request of the part is stored.
+func (p *callPart) storedAt(req *partition.Request) storedAt {
+	at := storedAt{p.c.t.name, p.to.id, req.Base(), p.c.t.b.ack()}
 	if req.Reduced() {
-		ack = AckWritten
+		at.ack = AckWritten
 		p.c.t.reduced.Add(int64(len(p.recs)))
 	}
-	for i, rec := range p.recs {
-		rec.Topic, rec.Partition, rec.Offset, rec.Ack = p.c.t.name, p.to.id, base+int64(i), ack
-	}
+	return at
+}
+
+// fill tells the i-th record where it is stored.
+func (at *storedAt) fill(rec *Record, i int) {
+	rec.Topic, rec.Partition, rec.Offset, rec.Ack = at.topic, at.partition, at.base+int64(i), at.ack
 }
 
 // ack is what a stored record's publish has waited for.

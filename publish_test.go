@@ -359,3 +359,49 @@ func TestPublishToADeletedTopicOrClosedBroker(t *testing.T) {
 		}
 	}
 }
+
+func TestRecordsInBulkKeepTheirFieldsWhoeverEncodesThem(t *testing.T) {
+	when := time.Date(2031, 5, 6, 7, 8, 9, 123456789, time.UTC)
+	topic := ensure(t, open(t, t.TempDir(), Options{Durability: OS}), "t", TopicConfig{})
+	var want []*Record
+	for call := range 60 { // so many, and in a row, that publisher and appender both encode
+		recs := make([]*Record, 500)
+		for i := range recs {
+			n := call*len(recs) + i
+			recs[i] = &Record{Key: fmt.Append(nil, n), Value: fmt.Appendf(nil, "%d %s", n, strings.Repeat("v", n%200))}
+			if n%7 == 0 {
+				recs[i].Headers = []Header{{Key: "n", Value: fmt.Append(nil, n)}}
+			}
+			if call%3 == 0 && i%100 == 50 { // which only the appender can encode
+				recs[i].Time = when.Add(time.Duration(n))
+			}
+		}
+		want = append(want, recs...)
+		if err := topic.PublishAsync(t.Context(), func(_ *Record, err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		}, recs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := topic.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for got, err := range topic.Read(t.Context(), ReadOptions{ReuseBuffers: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := want[n]
+		same := w.Offset == int64(n) && got.Offset == w.Offset && bytes.Equal(got.Key, w.Key) && bytes.Equal(got.Value, w.Value) && len(got.Headers) == len(w.Headers)
+		same = same && (w.Time.IsZero() || got.Time.Equal(w.Time)) && (len(w.Headers) == 0 || bytes.Equal(got.Headers[0].Value, w.Headers[0].Value))
+		if !same {
+			t.Fatalf("record %d is\n%+v, want\n%+v", n, got, w)
+		}
+		n++
+	}
+	if n != len(want) {
+		t.Errorf("%d records, want %d", n, len(want))
+	}
+}

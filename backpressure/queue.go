@@ -394,6 +394,9 @@ func (q *Queue[T]) Park() bool {
 // and is never closed.
 func (q *Queue[T]) Wake() <-chan struct{} { return q.wake }
 
+// Parked reports whether the drainer has nothing to do, or had a moment ago.
+func (q *Queue[T]) Parked() bool { return q.parked.Load() }
+
 // wakeDrainer costs a producer one load of a rarely written word while the drainer
 // is busy.
 func (q *Queue[T]) wakeDrainer() {

@@ -61,7 +61,7 @@ func (b *Builder) Begin(m FrameMeta) {
 // ErrLimit, and nothing is added.
 func (b *Builder) Append(time int64, key, value []byte, headers []Header) error {
 	size := RecordSize(key, value, headers)
-	if size > MaxRecordBytes+RecordSize(nil, nil, headers) || b.FrameBytes()+size > MaxFrameBytes {
+	if size > MaxRecordBytes && size > MaxRecordBytes+RecordSize(nil, nil, headers) || b.FrameBytes()+size > MaxFrameBytes {
 		return fmt.Errorf("%w: a record of up to %d bytes in a frame of %d", ErrLimit, size, b.FrameBytes())
 	}
 	if cap(b.buf)-len(b.buf) < size {

@@ -39,6 +39,14 @@ func putRecord(b []byte, delta int64, key, value []byte, headers []Header) int {
 	n := putUvarint(b, 0, uint64(delta)<<1^uint64(delta>>63))
 	n = putNullable(b, n, key)
 	n = putNullable(b, n, value)
+	if len(headers) == 0 {
+		b[n] = 0
+		return n + 1
+	}
+	return putHeaders(b, n, headers)
+}
+
+func putHeaders(b []byte, n int, headers []Header) int {
 	n = putUvarint(b, n, uint64(len(headers)))
 	for i := range headers {
 		n = putUvarint(b, n, uint64(len(headers[i].Key)))

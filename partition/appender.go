@@ -420,6 +420,7 @@ func (a *appender) prepare() error {
 	a.encode()
 	a.observe()
 	for _, r := range a.batch {
+		r.dropAhead()
 		r.state.Store(stateEncoded)
 	}
 	return nil
@@ -498,7 +499,7 @@ func (a *appender) encodeAll() (int, error) {
 	var meta log.FrameMeta
 	open := false
 	for i, r := range a.batch {
-		for j := range r.records {
+		for j, n := 0, r.pieces(); j < n; j++ {
 			if !open {
 				meta = a.p.log.Meta(b)
 				meta.Codec, meta.Early = a.p.cfg.Codec(), a.reduced
@@ -508,7 +509,7 @@ func (a *appender) encodeAll() (int, error) {
 			if j == 0 {
 				r.base, r.time = meta.Base+int64(b.FrameRecords()), meta.AppendTime
 			}
-			if err := r.src.AppendTo(b, j, meta.AppendTime); err != nil {
+			if err := r.appendTo(b, j, meta.AppendTime); err != nil {
 				return i, err
 			}
 			if b.FrameBytes() >= frameBytes {

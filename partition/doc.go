@@ -20,6 +20,9 @@
 // publisher needs in order to enqueue or withdraw is held during I/O. The ring, the buffer and the goroutine come into being with the
 // first request and are let go when the partition has been idle, so that ten thousand idle partitions cost next to nothing.
 //
+// While the appender is busy, a publisher with many records encodes them itself before it queues them (see encodeAhead), and the appender copies them. They are still
+// queued then: they may be withdrawn or dropped, and their offsets and their frame are decided by the appender.
+//
 // # Letting go
 //
 // An idle appender closes its ring, under the partition's lock, and takes the partition's pointer to it back. A

@@ -236,6 +236,7 @@ func (p *Partition) enqueue(ctx context.Context, r *Request) error {
 				return err
 			}
 		}
+		r.encodeAhead(ln)
 		r.refs.Add(1) // the appender's
 		err := p.offer(ctx, ln, r)
 		if err == nil {

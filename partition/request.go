@@ -33,6 +33,14 @@ type Source interface {
 	AppendTo(b *log.Builder, i int, now int64) error
 }
 
+// AheadSource is a source whose records may be encoded by the publisher before they are queued: see encodeAhead.
+type AheadSource interface {
+	Source
+	// EncodeAhead appends all records to a, and returns nil; or it does not, because they can only be encoded when the append time is known. Then, and after an error,
+	// AppendTo is asked.
+	EncodeAhead(a *log.Ahead) (ok bool, err error)
+}
+
 // The states of a request.
 const (
 	stateQueued uint32 = iota
@@ -49,6 +57,7 @@ type Request struct {
 	records int
 	bytes   int64
 	done    func(*Request)
+	ahead   *log.Ahead // the records encoded, or nil
 
 	state    atomic.Uint32
 	refs     atomic.Int32  // the publisher's, and the appender's while it has the request
@@ -94,6 +103,7 @@ func (r *Request) Release() {
 	case <-r.resolved: // nobody waited for it
 	default:
 	}
+	r.dropAhead()
 	r.src, r.done, r.part = nil, nil, nil
 	r.pool.Put(r)
 }

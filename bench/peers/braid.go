@@ -12,11 +12,10 @@ import (
 )
 
 // Braid is used with its defaults, in the durability Fsync where there is an fsync and OS where there is none. Bulk publishing
-// is one Publish a batch without fsync, and PublishAsync with it (package documentation: "One call with many records is far
-// cheaper than many calls"; Topic.PublishAsync). Catch-up reading is Topic.Read, delivery is Subscription.Records.
+// is PublishAsync of a batch (package documentation: "One call with many records is far cheaper than many calls"; Topic.PublishAsync). Catch-up reading is Topic.Read, delivery is Subscription.Records.
 var braidSystem = system{
 	Name:   "Braid",
-	About:  "defaults; Publish of a batch, PublishAsync where bulk is fsynced; Topic.Read; Subscription.Records",
+	About:  "defaults; PublishAsync of batches; Topic.Read; Subscription.Records",
 	Checks: true,
 	Open:   openBraid,
 }
@@ -35,7 +34,6 @@ var _ interface {
 type braidStore struct {
 	broker *braid.Broker
 	topic  *braid.Topic
-	async  bool
 	one    []*braid.Record         // the record of Publish and Send
 	sets   [window][]*braid.Record // batches on their way
 	in     []*braid.Topic          // what transactions consume
@@ -56,7 +54,7 @@ func openBraid(ctx context.Context, s setup) (io.Closer, error) {
 		broker.Close()
 		return nil, err
 	}
-	store := &braidStore{broker: broker, topic: topic, async: s.Fsync, one: []*braid.Record{{}}}
+	store := &braidStore{broker: broker, topic: topic, one: []*braid.Record{{}}}
 	for i := range s.Inputs {
 		if err := store.addInput(ctx, fmt.Sprint("in-", i)); err != nil {
 			store.Close()
@@ -99,30 +97,20 @@ func (b *braidStore) fill(i int, batch []record) []*braid.Record {
 	return set
 }
 
+// PublishStream has up to window batches on their way. There is one partition, so that they are acknowledged in order.
 func (b *braidStore) PublishStream(ctx context.Context, next func() []record) error {
-	if b.async {
-		return b.publishAsync(ctx, next)
-	}
-	for batch := next(); len(batch) > 0; batch = next() {
-		if err := b.topic.Publish(ctx, b.fill(0, batch)...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// publishAsync has up to window batches on their way. There is one partition, so that they are acknowledged in order.
-func (b *braidStore) publishAsync(ctx context.Context, next func() []record) error {
 	free := make(chan int, window)
 	for i := range window {
 		free <- i
 	}
 	var left [window]int // callbacks of one partition come one at a time
 	var failed atomic.Pointer[error]
-	for failed.Load() == nil {
+	var err error
+	for err == nil && failed.Load() == nil {
 		i := <-free // also: the batch before the last window ones is acknowledged
 		batch := next()
 		if len(batch) == 0 {
+			free <- i
 			break
 		}
 		left[i] = len(batch)
@@ -135,17 +123,17 @@ func (b *braidStore) publishAsync(ctx context.Context, next func() []record) err
 				free <- i
 			}
 		}
-		if err := b.topic.PublishAsync(ctx, done, b.fill(i, batch)...); err != nil {
-			return err
+		if err = b.topic.PublishAsync(ctx, done, b.fill(i, batch)...); err != nil {
+			free <- i
 		}
 	}
-	if err := b.topic.Flush(ctx); err != nil {
-		return err
+	for range window { // all are acknowledged
+		<-free
 	}
-	if err := failed.Load(); err != nil {
-		return *err
+	if failed := failed.Load(); failed != nil {
+		err = *failed
 	}
-	return nil
+	return err
 }
 
 // PublishSpread has up to window batches on their way to all partitions: what is queued for a partition meanwhile is written together. The

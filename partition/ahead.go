@@ -1,0 +1,64 @@
+package partition
+
+import (
+	"sync"
+
+	"github.com/braid-go/braid/log"
+)
+
+// A request with much in it is encoded by its publisher, before it is queued: the records are in the cache of the processor that the publisher runs on, several
+// publishers encode side by side, and the appender, which all of them share, only has to copy. A small one costs less if it is left to the appender, and so does one for which the
+// appender has nothing else to do than to wait.
+const (
+	aheadFrom = 8 << 10
+	aheadTo   = roundBytes // what a request keeps encoded is bounded
+)
+
+var aheads = sync.Pool{New: func() any { return new(log.Ahead) }}
+
+// encodeAhead encodes a request that is about to be queued, if that is worth it and the queue has room: encoded, it takes memory of the broker's, which the queue's limits
+// bound. What is wrong with its records is for the appender to find.
+func (r *Request) encodeAhead(ln *lane) {
+	if r.ahead != nil || r.bytes < aheadFrom || r.bytes > aheadTo || ln.queue.Parked() {
+		return
+	}
+	src, ok := r.src.(AheadSource)
+	if !ok {
+		return
+	}
+	if limits, depth := ln.queue.Limits(), ln.queue.Depth(); depth.Records+r.records > limits.MaxRecords || depth.Bytes+r.bytes > limits.MaxBytes {
+		return
+	}
+	a := aheads.Get().(*log.Ahead)
+	a.Reset()
+	a.Grow(int(r.bytes))
+	if ok, err := src.EncodeAhead(a); !ok || err != nil {
+		aheads.Put(a)
+		return
+	}
+	r.ahead = a
+}
+
+// dropAhead gives the memory of what was encoded ahead back.
+func (r *Request) dropAhead() {
+	if r.ahead != nil && r.ahead.Cap() <= 2*aheadTo {
+		aheads.Put(r.ahead)
+	}
+	r.ahead = nil
+}
+
+// pieces is the number of times that appendTo is to be called for the request.
+func (r *Request) pieces() int {
+	if r.ahead != nil {
+		return r.ahead.Parts()
+	}
+	return r.records
+}
+
+// appendTo adds the j-th piece to the open frame.
+func (r *Request) appendTo(b *log.Builder, j int, now int64) error {
+	if r.ahead != nil {
+		return b.AppendAhead(r.ahead, j)
+	}
+	return r.src.AppendTo(b, j, now)
+}
