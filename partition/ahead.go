@@ -11,7 +11,7 @@ import (
 // appender has nothing else to do than to wait.
 const (
 	aheadFrom = 8 << 10
-	aheadTo   = roundBytes // what a request keeps encoded is bounded
+	aheadTo   = 1 << 20 // what a request keeps encoded is bounded
 )
 
 var aheads = sync.Pool{New: func() any { return new(log.Ahead) }}

@@ -19,7 +19,7 @@ const (
 	frameBytes = 128 << 10
 	// One round takes at most this much from the queue.
 	roundRecords = 16 << 10
-	roundBytes   = 1 << 20
+	roundBytes   = 512 << 10
 	// A buffer that a large record has made larger than this is not kept.
 	keepBuffer = 4 << 20
 )
@@ -62,6 +62,10 @@ func (p *Partition) append(ln *lane) {
 		if a.batch = q.Take(a.batch[:0], a.allowed(), roundBytes); len(a.batch) > 0 {
 			a.round()
 			clear(a.batch)
+			continue
+		}
+		if a.flying() && !q.Drained() {
+			a.cruise()
 			continue
 		}
 		a.gather = 0
@@ -174,9 +178,6 @@ func (a *appender) round() {
 	}
 	a.active = true
 	a.gather = len(a.batch)
-	if a.size() < directBytes {
-		a.land()
-	}
 	s.active.Add(1)
 	err := a.store()
 	s.active.Add(-1)
@@ -208,7 +209,7 @@ func (a *appender) store() error {
 }
 
 // direct writes and syncs the partition's own segment. Frames that are on their way through the journal must be in the segment
-// before, so it may have to be the other way. A large round is written only: then a.written says so.
+// before, so it may have to be the other way. A large round, and one behind which is not synced yet, is written only: then a.written says so.
 //
 // A reduced round is not synced: a later one is, before reduceFor is over, or settle does it when nothing more is queued. Its records are visible then.
 func (a *appender) direct(reduced bool) (err error, other bool) {
@@ -232,7 +233,7 @@ func (a *appender) direct(reduced bool) (err error, other bool) {
 		if a.unsynced.IsZero() {
 			a.unsynced = p.cfg.Now()
 		}
-	case s.opts.Mode == log.ModeFsync && size >= directBytes:
+	case s.opts.Mode == log.ModeFsync && (size >= directBytes || a.flying()):
 		a.unsynced, a.written = time.Time{}, true
 	default:
 		a.unsynced = time.Time{}

@@ -3,6 +3,9 @@ package partition
 // Large rounds are synced while the next ones are encoded and written. Small ones, and those that go through the journal, do one after the other, which takes less time for one
 // alone. (Writing a round's first frames while its next are encoded was tried too: on two processors it gained nothing.)
 
+// worthASync is how much is written before a sync begins while there is more to write: many small syncs take longer than a few that are larger.
+const worthASync = 1 << 20
+
 // mostAfloat is how much may be written and wait for the sync that is under way: syncing more at once costs no less for each byte.
 const mostAfloat = 4 << 20
 
@@ -18,7 +21,8 @@ type flights struct {
 
 func (f *flights) flying() bool { return f.landed != nil }
 
-// depart takes the round that was just written: it is synced at once, unless a sync is under way and there is more to be written meanwhile.
+// depart takes the round that was just written. While there is more to be written it is synced on another goroutine, as soon as that is worth it and the sync under way has
+// ended; when there is no more it is synced here.
 func (a *appender) depart() {
 	a.written = false
 	a.waiting = append(a.waiting, a.batch...)
@@ -27,19 +31,36 @@ func (a *appender) depart() {
 	if a.flying() {
 		select {
 		case <-a.landed:
-			a.landed = nil
+			a.landed, more = nil, true // its publishers are on their way back
 		default:
-			if more && a.bytes < mostAfloat {
+			if a.bytes < mostAfloat {
 				return
 			}
 			<-a.landed
 			a.landed = nil
 		}
 	}
-	if more {
+	switch {
+	case more && a.bytes < worthASync:
+	case more:
 		a.takeOff()
-	} else {
+	default:
 		a.land()
+	}
+}
+
+// cruise waits while a sync is under way and nothing is queued: for more to write, or for the sync's end, and then what waits for the next one takes off.
+func (a *appender) cruise() {
+	if !a.ln.queue.Park() {
+		return
+	}
+	select {
+	case <-a.ln.queue.Wake():
+	case <-a.landed:
+		a.landed = nil
+		if len(a.waiting) > 0 {
+			a.takeOff()
+		}
 	}
 }
 

@@ -269,6 +269,51 @@ func TestARoundIsSyncedWhileTheNextIsWritten(t *testing.T) {
 	wantNumbers(t, p, append([]int{1000, 0}, numbers(0, 320)...)...)
 }
 
+func TestALesserRoundIsWrittenWhileASyncIsUnderWayToo(t *testing.T) {
+	var large2, done atomic.Bool // the second large request has been written; a sync has been held
+	syncing, written := make(chan struct{}), make(chan struct{}, 1)
+	p := testPartition(t, vfs.NewFault(vfs.NewMem(), vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+		switch {
+		case op.Kind == vfs.OpDatasync && large2.Load() && done.CompareAndSwap(false, true):
+			close(syncing)
+			select {
+			case <-written:
+			case <-time.After(tooLong):
+				return vfs.Outcome{Err: errors.New("nothing was written during the sync")}
+			}
+		case op.Kind == vfs.OpWrite && op.Length > 60*largeRecord:
+			large2.Store(true)
+		case op.Kind == vfs.OpWrite && done.Load() && op.Length < directBytes:
+			select {
+			case written <- struct{}{}:
+			default:
+			}
+		}
+		return vfs.Outcome{}
+	})), log.ModeFsync)
+	// The first is written and, since there is more, not synced here. So the second is written, and the sync of both begins elsewhere, since there is a third, too large to be written together with the last.
+	reqs := []*Request{large{first: 1, records: 10}.request(p, nil), large{first: 11, records: 61}.request(p, nil), large{first: 72, records: 15}.request(p, nil)}
+	signal := make(chan struct{}) // until all are queued
+	reqs = append([]*Request{p.NewRequest(waiting{large{records: 1}, 0, signal}, 1, 1, nil)}, reqs...)
+	for _, r := range reqs {
+		if err := p.Enqueue(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(signal)
+	<-syncing
+	lesser := large{first: 87, records: 3}.request(p, nil)
+	if err := p.Enqueue(t.Context(), lesser); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range append(reqs, lesser) {
+		if err := r.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.Release()
+	}
+}
+
 func TestAFailedSyncIsTheLastOneAlsoForWhatWasWrittenMeanwhile(t *testing.T) {
 	mem := vfs.NewMem()
 	broken := &failNth{kind: vfs.OpDatasync, err: syscall.EIO}
@@ -276,7 +321,7 @@ func TestAFailedSyncIsTheLastOneAlsoForWhatWasWrittenMeanwhile(t *testing.T) {
 	if err := (large{first: 1000, records: 1}).publish(p); err != nil {
 		t.Fatal(err)
 	}
-	broken.arm(3) // the first is that of the record in front
+	broken.arm(5) // the first are for the record in front: its space, and itself
 	told, failed := overlapping(t, p, 40)
 	if len(failed) == 0 || len(told) == 0 || len(told)+len(failed) != 40 {
 		t.Fatalf("%d told, %d failed", len(told), len(failed))
@@ -286,8 +331,8 @@ func TestAFailedSyncIsTheLastOneAlsoForWhatWasWrittenMeanwhile(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	}
-	if n := broken.seen.Load(); n != 3 {
-		t.Errorf("%d syncs, the third of which failed", n)
+	if n := broken.seen.Load(); n != 5 {
+		t.Errorf("%d syncs, the fifth of which failed", n)
 	}
 	wantNumbers(t, p, append([]int{1000, 0}, numbers(0, 16*len(told))...)...) // what a sync has confirmed, and nothing else
 	s := NewScheduler(SchedulerOptions{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -31,7 +32,7 @@ func limitBulk(_ context.Context, dir string, sc scale, syncEvery int64) (_ []fl
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	p := make([]byte, callBytes)
+	p := noise(callBytes)
 	n, unsynced := int64(0), int64(0)
 	start := time.Now()
 	for n < sc.Bytes && time.Since(start) < sc.Time {
@@ -52,6 +53,16 @@ func limitBulk(_ context.Context, dir string, sc scale, syncEvery int64) (_ []fl
 		}
 	}
 	return perSecond(n/recordBytes, time.Since(start)), nil
+}
+
+// noise returns bytes that are not compressible, as the values that are published are: a disk, or what stands in for one, may treat zeros better.
+func noise(n int) []byte {
+	p := make([]byte, n)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range p {
+		p[i] = byte(rng.Uint32())
+	}
+	return p
 }
 
 // limitCopy copies memory, into a block that no cache of a processor holds.
@@ -89,10 +100,7 @@ func limitSyncOf(bytes, n int) func(context.Context, string, scale) ([]float64, 
 		if err := f.Sync(); err != nil {
 			return nil, err
 		}
-		p := make([]byte, bytes)
-		for i := range p {
-			p[i] = byte(i)
-		}
+		p := noise(bytes)
 		count, pos := int64(0), int64(0)
 		start := time.Now()
 		for time.Since(start) < sc.Time {

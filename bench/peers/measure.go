@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"time"
@@ -57,12 +56,8 @@ type batches struct {
 
 func newBatches() *batches {
 	b := new(batches)
-	rng := rand.New(rand.NewPCG(1, 2)) // values are not compressible
 	for i := range b.recs {
-		mem := make([]byte, batchRecords*recordBytes)
-		for j := range mem {
-			mem[j] = byte(rng.Uint32())
-		}
+		mem := noise(batchRecords * recordBytes)
 		b.recs[i] = make([]record, batchRecords)
 		for j := range b.recs[i] {
 			r := mem[j*recordBytes : (j+1)*recordBytes : (j+1)*recordBytes]
