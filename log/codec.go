@@ -39,13 +39,16 @@ func ParseCodec(s string) (Codec, error) {
 }
 
 // The zstd coders hold tables of some hundred KiB and are safe for concurrent use, so there is
-// one of each, made when first needed. Neither starts a goroutine for whole blocks.
+// one of each, made when first needed. Neither starts a goroutine for whole blocks. They are kept as functions: a variable of type
+// *zstd.Encoder in generic code has the linker keep whatever an io.Writer has, which is the half that works on streams.
 var (
-	zstdEncoder = sync.OnceValues(func() (*zstd.Encoder, error) {
-		return zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false))
+	encodeZstd = sync.OnceValues(func() (func(raw, dst []byte) []byte, error) {
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderCRC(false))
+		return enc.EncodeAll, err
 	})
-	zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
-		return zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxMemory(MaxFrameBytes))
+	decodeZstd = sync.OnceValues(func() (func(body, dst []byte) ([]byte, error), error) {
+		dec, err := zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderMaxMemory(MaxFrameBytes))
+		return dec.DecodeAll, err
 	})
 )
 
@@ -60,11 +63,11 @@ func compress(c Codec, dst, raw []byte) ([]byte, error) {
 		block := s2.Encode(dst[n:n+room], raw)
 		return dst[:n+len(block)], nil
 	case CodecZstd:
-		enc, err := zstdEncoder()
+		encode, err := encodeZstd()
 		if err != nil {
 			return nil, err
 		}
-		return enc.EncodeAll(raw, dst), nil
+		return encode(raw, dst), nil
 	}
 	return append(dst, raw...), nil
 }
@@ -87,9 +90,9 @@ func decompress(c Codec, dst, body []byte, size int) ([]byte, error) {
 			out, err = s2.Decode(dst[:size], body)
 		}
 	case CodecZstd:
-		var dec *zstd.Decoder
-		if dec, err = zstdDecoder(); err == nil {
-			out, err = dec.DecodeAll(body, dst[:0:size])
+		var decode func(body, dst []byte) ([]byte, error)
+		if decode, err = decodeZstd(); err == nil {
+			out, err = decode(body, dst[:0:size])
 		}
 	default:
 		return nil, fmt.Errorf("unknown codec %d", c)
