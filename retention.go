@@ -10,6 +10,7 @@ import (
 
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/group"
+	"github.com/braid-go/braid/internal/sorting"
 	"github.com/braid-go/braid/log"
 	"github.com/braid-go/braid/partition"
 )
@@ -80,7 +81,7 @@ func (tab *table) spareBytes(limit int64) []int64 {
 			}
 		}
 	}
-	slices.SortStableFunc(candidates, func(x, y candidate) int {
+	sorting.StableFunc(candidates, func(x, y candidate) int {
 		return int(min(1, max(-1, x.seg.LastAppend-y.seg.LastAppend)))
 	})
 	for _, c := range candidates {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"math"
-	"slices"
 	"time"
 
+	"github.com/braid-go/braid/internal/sorting"
 	"github.com/braid-go/braid/partition"
 	"github.com/braid-go/braid/scaler"
 )
@@ -144,6 +144,6 @@ func (t *Topic) Explain() []scaler.Decision {
 	for p := range t.pools.Range {
 		all = append(all, p.loop.Explain()...)
 	}
-	slices.SortStableFunc(all, func(a, b scaler.Decision) int { return a.Time.Compare(b.Time) })
+	sorting.StableFunc(all, func(a, b scaler.Decision) int { return a.Time.Compare(b.Time) })
 	return all
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/braid-go/braid/internal/sorting"
 	"github.com/braid-go/braid/internal/vfs"
 )
 
@@ -122,7 +123,7 @@ func (l *Log) parseLogged(logged [][]byte) ([]loggedFrame, error) {
 			b = b[h.Size():]
 		}
 	}
-	slices.SortStableFunc(out, func(a, b loggedFrame) int { return cmp.Compare(a.Base, b.Base) })
+	sorting.StableFunc(out, func(a, b loggedFrame) int { return cmp.Compare(a.Base, b.Base) })
 	return slices.CompactFunc(out, func(a, b loggedFrame) bool { return a.Base == b.Base }), nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"sort"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/braid-go/braid/internal/sorting"
 )
 
 // ID names a partition. Ids are unique in a broker, begin at 1, only grow and are never reused.
@@ -88,7 +90,7 @@ func evenStart(i, n int) uint64 {
 // makeLayout checks the partitions of a layout and puts them in order.
 func makeLayout(infos []Info) (*Layout, error) {
 	l := &Layout{all: infos}
-	slices.SortFunc(l.all, func(a, b Info) int { return cmp.Compare(a.ID, b.ID) })
+	sorting.Func(l.all, func(a, b Info) int { return cmp.Compare(a.ID, b.ID) })
 	for i, p := range l.all {
 		switch {
 		case p.ID == 0 || i > 0 && p.ID == l.all[i-1].ID:
@@ -105,7 +107,7 @@ func makeLayout(infos []Info) (*Layout, error) {
 			l.active = append(l.active, p)
 		}
 	}
-	slices.SortFunc(l.active, func(a, b Info) int {
+	sorting.Func(l.active, func(a, b Info) int {
 		if a.Range.Lo < b.Range.Lo {
 			return -1
 		}

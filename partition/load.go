@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/braid-go/braid/internal/sorting"
 )
 
 // The windows over which a [Load] averages, unless it is told others.
@@ -264,7 +266,7 @@ func (m *meter) rate(i int, p *pace) Rate {
 // spread weighs the sample by age, sorts it and joins what is of the same key.
 func (s LoadSnapshot) spread() (all spread) {
 	samples := slices.Clone(s.samples)
-	slices.SortFunc(samples, func(a, b sample) int { return cmp.Compare(a.hash, b.hash) })
+	sorting.Func(samples, func(a, b sample) int { return cmp.Compare(a.hash, b.hash) })
 	squares := 0.0
 	for _, x := range samples {
 		w := float64(x.weight) * decay(s.second-x.second, s.memory)
@@ -293,7 +295,7 @@ func (s LoadSnapshot) Hottest(n int) []KeyShare {
 		return nil
 	}
 	keys := all.keys
-	slices.SortFunc(keys, func(a, b weight) int {
+	sorting.Func(keys, func(a, b weight) int {
 		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.hash, b.hash))
 	})
 	hot := make([]KeyShare, min(n, len(keys)))

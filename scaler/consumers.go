@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/braid-go/braid/internal/sorting"
 )
 
 // grow gives the group that is furthest behind another consumer.
@@ -65,7 +67,7 @@ func (d *decider) shrink() bool {
 // behind returns the groups, those with the most lag first.
 func (d *decider) behind() []Group {
 	groups := slices.Clone(d.Groups)
-	slices.SortFunc(groups, func(a, b Group) int { return cmp.Or(cmp.Compare(b.Lag, a.Lag), cmp.Compare(a.Name, b.Name)) })
+	sorting.Func(groups, func(a, b Group) int { return cmp.Or(cmp.Compare(b.Lag, a.Lag), cmp.Compare(a.Name, b.Name)) })
 	return groups
 }
 

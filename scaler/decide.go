@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/braid-go/braid/internal/sorting"
 	"github.com/braid-go/braid/partition"
 )
 
@@ -146,7 +147,7 @@ func (d *decider) load(r partition.Rate) float64 {
 // busiest returns the partitions, those with the most load first.
 func (d *decider) busiest(rate func(partition.LoadSnapshot) partition.Rate) []Partition {
 	parts := slices.Clone(d.Partitions)
-	slices.SortStableFunc(parts, func(a, b Partition) int {
+	sorting.StableFunc(parts, func(a, b Partition) int {
 		return cmp.Compare(d.load(rate(b.Load)), d.load(rate(a.Load)))
 	})
 	return parts
@@ -257,7 +258,7 @@ func (d *decider) pairs() [][2]Partition {
 	for i := 1; i < len(d.Partitions); i++ {
 		pairs = append(pairs, [2]Partition{d.Partitions[i-1], d.Partitions[i]})
 	}
-	slices.SortStableFunc(pairs, func(a, b [2]Partition) int {
+	sorting.StableFunc(pairs, func(a, b [2]Partition) int {
 		return cmp.Compare(d.together(a, long), d.together(b, long))
 	})
 	return pairs

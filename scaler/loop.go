@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/braid-go/braid/internal/sorting"
 )
 
 const (
@@ -154,7 +156,7 @@ func (l *Loop) Explain() []Decision {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := slices.Concat(l.steps, l.idle)
-	slices.SortStableFunc(all, func(a, b Decision) int { return a.Time.Compare(b.Time) })
+	sorting.StableFunc(all, func(a, b Decision) int { return a.Time.Compare(b.Time) })
 	return all
 }
 
