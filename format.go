@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -66,21 +68,23 @@ func (f format) encode() []byte {
 func decodeFormat(path string, b []byte) (format, error) {
 	var f format
 	corrupt := func(reason string) error { return fmt.Errorf("%w: %s: %s", ErrCorrupt, path, reason) }
-	var version int
-	if _, err := fmt.Sscanf(string(b), "braid %d\n", &version); err != nil {
+	lines := strings.Split(string(b), "\n")
+	number, ok := strings.CutPrefix(lines[0], "braid ")
+	version, err := strconv.Atoi(number)
+	if !ok || err != nil {
 		return f, corrupt("not a FORMAT file")
 	}
 	if version > formatVersion {
 		return f, fmt.Errorf("%w: %s says %d, this is %d", ErrVersion, path, version, formatVersion)
 	}
-	var id, state, sum string
-	if _, err := fmt.Sscanf(string(b), "braid %d\nid %s\nstate %s\nsum %s\n", &version, &id, &state, &sum); err != nil {
+	if len(lines) != 5 { // the last is empty
 		return f, corrupt("a line is missing")
 	}
-	if n, err := hex.Decode(f.id[:], []byte(id)[:min(len(id), 32)]); err != nil || n != len(f.id) {
+	id, err := hex.DecodeString(strings.TrimPrefix(lines[1], "id "))
+	if err != nil || copy(f.id[:], id) != len(f.id) {
 		return f, corrupt("bad id")
 	}
-	f.ready = state == "ready"
+	f.ready = lines[2] == "state ready"
 	if string(f.encode()) != string(b) {
 		return f, corrupt("checksum mismatch")
 	}

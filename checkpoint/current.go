@@ -2,10 +2,12 @@ package checkpoint
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/cespare/xxhash/v2"
@@ -43,11 +45,10 @@ func decodeCurrent(b []byte) (*current, error) {
 	if !found || sum != fmt.Sprintf("%016x\n", xxhash.Sum64String(body)) {
 		return nil, errors.New("the checksum does not match")
 	}
-	var version int
-	var id []byte
 	c := &current{}
-	lines := strings.SplitAfter(body, "\n")
-	if _, err := fmt.Sscanf(lines[0], "checkpoint %d\n", &version); err != nil {
+	lines := strings.Split(body, "\n")
+	version, err := field(lines[0], "checkpoint ")
+	if err != nil {
 		return nil, fmt.Errorf("version: %w", err)
 	}
 	if version > formatVersion {
@@ -56,13 +57,17 @@ func decodeCurrent(b []byte) (*current, error) {
 	if len(lines) < 5 || len(lines) > 4+maxGenerations {
 		return nil, fmt.Errorf("%d lines", len(lines))
 	}
-	if _, err := fmt.Sscanf(lines[1]+lines[2], "id %x\nproven %d\n", &id, &c.proven); err != nil {
-		return nil, fmt.Errorf("id and proven sequence: %w", err)
+	id, err := hex.DecodeString(strings.TrimPrefix(lines[1], "id "))
+	if err != nil {
+		return nil, fmt.Errorf("id: %w", err)
 	}
 	copy(c.id[:], id)
+	if c.proven, err = field(lines[2], "proven "); err != nil {
+		return nil, fmt.Errorf("proven sequence: %w", err)
+	}
 	for _, line := range lines[3 : len(lines)-1] {
-		var g uint64
-		if _, err := fmt.Sscanf(line, "generation %d\n", &g); err != nil {
+		g, err := field(line, "generation ")
+		if err != nil {
 			return nil, fmt.Errorf("generation: %w", err)
 		}
 		if n := len(c.generations); g == 0 || n > 0 && g <= c.generations[n-1] {
@@ -74,6 +79,11 @@ func decodeCurrent(b []byte) (*current, error) {
 		return nil, errors.New("not as this package writes it")
 	}
 	return c, nil
+}
+
+// field returns the number that follows a name.
+func field(line, name string) (uint64, error) {
+	return strconv.ParseUint(strings.TrimPrefix(line, name), 10, 64)
 }
 
 // readCurrent reads the CURRENT of the store with an id. The error of a file that is not

@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/braid-go/braid/internal/vfs"
@@ -186,6 +188,9 @@ func segmentFiles(c *Config) ([]fs.FileInfo, error) {
 }
 
 func parseSegmentName(name string) (base int64, unique uint32, ok bool) {
-	n, err := fmt.Sscanf(name, "%d-%d"+segmentSuffix, &base, &unique)
-	return base, unique, err == nil && n == 2 && name == segmentName(base, unique)
+	first, second, _ := strings.Cut(strings.TrimSuffix(name, segmentSuffix), "-")
+	base, err := strconv.ParseInt(first, 10, 64)
+	n, err2 := strconv.ParseUint(second, 10, 32)
+	unique = uint32(n)
+	return base, unique, err == nil && err2 == nil && name == segmentName(base, unique)
 }
