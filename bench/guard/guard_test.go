@@ -33,10 +33,10 @@ func TestACheckFailsOnlyWhenItIsBeyondItsBoundEveryTime(t *testing.T) {
 		dir := t.TempDir()
 		var out strings.Builder
 		err := run(t.Context(), dir, []check{c}, &out)
-		if errors.Is(err, errSlow) != tt.slow || *n != tt.times {
+		if errors.Is(err, errWorse) != tt.slow || *n != tt.times {
 			t.Errorf("%v: %v after %d measurements, want slow: %v after %d", tt.ratios, err, *n, tt.slow, tt.times)
 		}
-		if strings.Contains(out.String(), "SLOW") != tt.slow {
+		if strings.Contains(out.String(), "WORSE") != tt.slow {
 			t.Errorf("%v: said %q", tt.ratios, out.String())
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -48,8 +48,8 @@ func TestACheckFailsOnlyWhenItIsBeyondItsBoundEveryTime(t *testing.T) {
 func TestASlowCheckDoesNotHideBehindAFastOne(t *testing.T) {
 	slow, _ := ratios(3, 3, 3)
 	fast, _ := ratios(1)
-	if err := run(t.Context(), t.TempDir(), []check{slow, fast}, io.Discard); !errors.Is(err, errSlow) {
-		t.Errorf("%v, want errSlow", err)
+	if err := run(t.Context(), t.TempDir(), []check{slow, fast}, io.Discard); !errors.Is(err, errWorse) {
+		t.Errorf("%v, want errWorse", err)
 	}
 }
 
