@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/braid-go/braid/internal/sorting"
 )
 
 // Assignor divides partitions among members. It is a pure function: the same arguments give the same result.
@@ -89,7 +91,7 @@ func (Sticky) Assign(members []Member, load []int, current []Member) []Member {
 		}
 	}
 	byHas := slices.Clone(claims)
-	slices.SortStableFunc(byHas, func(a, b claim) int { return cmp.Compare(b.has, a.has) })
+	sorting.StableFunc(byHas, func(a, b claim) int { return cmp.Compare(b.has, a.has) })
 	base, rest := fairShares(total, load)
 	for _, c := range byHas {
 		claims[c.index].share = base

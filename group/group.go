@@ -67,13 +67,16 @@ type Group struct {
 	cfg        Config
 	parts      []*part // by id
 	byID       map[uint64]*part
-	members    []*member // by handle
+	members    []*member // by place
 	byHandle   map[Member]*member
+	byName     map[string]*member // static ones
+	books      *books             // nil: the next settling has to look at everything
 	last       Member
 	epoch      uint64
 	generation uint64
 	dirty      bool
-	changed    map[Member]struct{}
+	changed    []*member // whose View has changed
+	added      time.Time // the earliest of the deadlines that have been set since Added was called last; zero: none
 }
 
 // part is what the group knows of a partition.
@@ -97,21 +100,51 @@ const (
 	active memberState = iota
 	evicted
 	away // a static member that has left and may return
+	gone // it has left
 )
 
 type member struct {
 	handle  Member
-	name    string // of a static one
+	place   Member  // where the assignors see it: its handle, or the place of the static member that it continues
+	name    string  // of a static one
+	owned   []*part // by id
 	state   memberState
 	working bool      // it has been given records and not asked for more
 	since   time.Time // when that began, or the absence
 	load    int       // partitions it should have; scratch of settling
+	shelf   int       // of books: under how many partitions it stands; -1: nowhere
+	moved   bool      // of books: where it stands may be wrong
+	told    bool      // it is among the changed
+}
+
+func byPlace(m *member, place Member) int { return cmp.Compare(m.place, place) }
+
+// with puts a partition among others, which are by id.
+func with(parts []*part, p *part) []*part {
+	at, there := find(parts, p)
+	if there {
+		return parts
+	}
+	return slices.Insert(parts, at, p)
+}
+
+// without takes a partition out again.
+func without(parts []*part, p *part) []*part {
+	at, there := find(parts, p)
+	if !there {
+		return parts
+	}
+	return slices.Delete(parts, at, at+1)
+}
+
+func find(parts []*part, p *part) (int, bool) {
+	return slices.BinarySearchFunc(parts, p.ID, func(p *part, id uint64) int { return cmp.Compare(p.ID, id) })
 }
 
 // New returns the state of a group without members. Each ownership will have an epoch above the given one, which
 // is to be the highest that is stored for the group.
 func New(cfg Config, parts []Partition, epoch uint64) *Group {
-	g := &Group{cfg: cfg.withDefaults(), byID: map[uint64]*part{}, byHandle: map[Member]*member{}, epoch: epoch, changed: map[Member]struct{}{}}
+	g := &Group{cfg: cfg.withDefaults(), byID: map[uint64]*part{}, byHandle: map[Member]*member{}, byName: map[string]*member{}, epoch: epoch}
 	g.setPartitions(parts)
 	return g
 }
@@ -119,31 +152,29 @@ func New(cfg Config, parts []Partition, epoch uint64) *Group {
 // Join adds a member. With a name it is a static one: if a member of that name is away, this one takes over what it
 // had. ErrMemberExists: a member of that name is there.
 func (g *Group) Join(now time.Time, name string) (Member, error) {
-	at := len(g.members)
-	if name != "" {
-		if i := slices.IndexFunc(g.members, func(m *member) bool { return m.name == name }); i >= 0 {
-			at = i
-		}
+	before := g.byName[name] // none if it has no name
+	if before != nil && before.state != away {
+		return 0, fmt.Errorf("%w: %s", ErrMemberExists, name)
 	}
 	g.last++
-	m := &member{handle: g.last, name: name, since: now}
-	if at == len(g.members) {
+	m := &member{handle: g.last, place: g.last, name: name, since: now, shelf: -1}
+	if before == nil {
 		g.members = append(g.members, m)
 	} else {
-		before := g.members[at]
-		if before.state != away {
-			return 0, fmt.Errorf("%w: %s", ErrMemberExists, name)
-		}
-		for _, p := range g.parts {
-			if p.owner == before {
-				g.give(p, m)
-				p.target = m
-			}
+		m.place = before.place // the assignors see it where it was
+		for _, p := range slices.Clone(before.owned) {
+			g.give(p, m)
+			p.target = m
 		}
 		g.remove(before)
-		g.members = slices.Insert(g.members, at, m) // the assignors see it where it was
+		at, _ := slices.BinarySearchFunc(g.members, m.place, byPlace)
+		g.members = slices.Insert(g.members, at, m)
 	}
 	g.byHandle[m.handle] = m
+	if name != "" {
+		g.byName[name] = m
+	}
+	g.move(m)
 	g.dirty = true
 	return m.handle, nil
 }
@@ -155,22 +186,19 @@ func (g *Group) Leave(now time.Time, h Member) {
 	if m == nil {
 		return
 	}
-	if m.name != "" && g.cfg.Absence > 0 && m.state == active && slices.ContainsFunc(g.parts, func(p *part) bool { return p.owner == m }) {
+	if m.name != "" && g.cfg.Absence > 0 && m.state == active && len(m.owned) > 0 {
 		g.away(now, m)
 		return
 	}
-	g.drop(m)
 	g.remove(m)
 }
 
 // away has a member's partitions wait for it, but for those that it was to hand over, and those that it could only read because it had been
 // delivered all of what they continue: when it returns it begins where it has committed.
 func (g *Group) away(now time.Time, m *member) {
-	m.state, m.since, m.working = away, now, false
-	for _, p := range g.parts { // parents come first
-		if p.owner != m {
-			continue
-		}
+	m.state, m.since, m.working, g.books = away, now, false, nil
+	g.dateOf(m)
+	for _, p := range slices.Clone(m.owned) { // parents come first
 		if _, anybody := g.follower(p); p.asked() || !anybody {
 			p.target = nil
 			g.free(p)
@@ -181,27 +209,32 @@ func (g *Group) away(now time.Time, m *member) {
 
 // drop takes everything from a member.
 func (g *Group) drop(m *member) {
-	for _, p := range g.parts {
-		if p.target == m {
-			p.target = nil
-		}
-		if p.owner == m {
-			g.free(p)
-		}
+	owned := m.owned
+	m.owned = nil
+	for _, p := range owned {
+		g.free(p)
 	}
+	g.move(m)
 	g.dirty = true
 }
 
+// remove takes a member out of the group, and everything from it. What it was to have is given to nobody before the next settling.
 func (g *Group) remove(m *member) {
-	g.members = slices.DeleteFunc(g.members, func(o *member) bool { return o == m })
+	m.state = gone
+	g.drop(m)
+	at, _ := slices.BinarySearchFunc(g.members, m.place, byPlace)
+	g.members = slices.Delete(g.members, at, at+1)
 	delete(g.byHandle, m.handle)
-	delete(g.changed, m.handle)
+	if m.name != "" {
+		delete(g.byName, m.name)
+	}
 }
 
 // Rejoin makes an evicted member one like any other again.
 func (g *Group) Rejoin(now time.Time, h Member) {
 	if m := g.byHandle[h]; m != nil && m.state == evicted {
 		m.state, m.working, m.since = active, false, now
+		g.move(m)
 		g.dirty = true
 		g.tell(m)
 	}
@@ -218,6 +251,7 @@ func (g *Group) Waiting(h Member) {
 func (g *Group) Working(now time.Time, h Member) {
 	if m := g.byHandle[h]; m != nil {
 		m.working, m.since = true, now
+		g.dateOf(m)
 	}
 }
 
@@ -229,7 +263,7 @@ func (g *Group) Release(h Member, partitions ...uint64) {
 			g.free(p)
 		}
 	}
-	g.grant()
+	g.grant(g.mayBeNobodys())
 }
 
 // Finished notes that a sealed partition has been read to its end by the group, and that this is committed.
@@ -238,14 +272,14 @@ func (g *Group) Finished(partition uint64) {
 	if p := g.byID[partition]; p != nil && p.Sealed && !p.finished {
 		p.finished, p.target = true, nil
 		g.free(p)
-		g.dirty = true
+		g.books, g.dirty = nil, true
 	}
 }
 
 // Delivered notes that a member was delivered all of a sealed partition of its own: partitions that continue it may come to the same member.
 func (g *Group) Delivered(h Member, partition uint64) {
 	if p := g.byID[partition]; p != nil && p.Sealed && p.owner != nil && p.owner.handle == h && !p.delivered {
-		p.delivered = true
+		p.delivered, g.books = true, nil
 		g.dirty = g.dirty || len(p.children) > 0
 	}
 }
@@ -254,7 +288,7 @@ func (g *Group) Delivered(h Member, partition uint64) {
 func (g *Group) Reopen(partition uint64) {
 	if p := g.byID[partition]; p != nil && p.finished {
 		p.finished = false
-		g.dirty = true
+		g.books, g.dirty = nil, true
 	}
 }
 
@@ -263,6 +297,7 @@ func (g *Group) SetPartitions(parts []Partition) { g.setPartitions(parts) }
 
 func (g *Group) setPartitions(parts []Partition) {
 	old := g.byID
+	g.books = nil
 	g.parts, g.byID = nil, make(map[uint64]*part, len(parts))
 	for _, in := range parts {
 		p := old[in.ID]
@@ -305,11 +340,14 @@ func (g *Group) Tick(now time.Time) {
 		g.tell(m)
 	}
 	for _, p := range g.parts {
+		if p.target != nil && p.target.state == evicted {
+			p.target = nil // it gets nothing before the next settling, also if it is back by then
+		}
 		if p.asked() && !p.revokeBy.After(now) {
 			g.free(p)
 		}
 	}
-	g.grant()
+	g.grant(g.mayBeNobodys())
 }
 
 // due returns when a member's time is over.
@@ -343,6 +381,26 @@ func (g *Group) Deadline() (at time.Time, ok bool) {
 	return at, ok
 }
 
+// date notes that something will be due.
+func (g *Group) date(at time.Time) {
+	if g.added.IsZero() || at.Before(g.added) {
+		g.added = at
+	}
+}
+
+func (g *Group) dateOf(m *member) {
+	if at, due := g.due(m); due {
+		g.date(at)
+	}
+}
+
+// Added returns the earliest of the deadlines that have come since it was called last: who knows Deadline from then needs to ask again only if this
+// one is earlier. Deadline looks at everything, Added at nothing.
+func (g *Group) Added() (at time.Time, ok bool) {
+	at, g.added = g.added, time.Time{}
+	return at, !at.IsZero()
+}
+
 // View returns what a member has to know.
 func (g *Group) View(h Member) View {
 	v := View{Generation: g.generation}
@@ -351,10 +409,7 @@ func (g *Group) View(h Member) View {
 		v.Evicted = true
 		return v
 	}
-	for _, p := range g.parts {
-		if p.owner != m {
-			continue
-		}
+	for _, p := range m.owned {
 		v.Owned = append(v.Owned, Ownership{p.ID, p.epoch})
 		if p.asked() {
 			v.Revoking = append(v.Revoking, p.ID)
@@ -365,12 +420,15 @@ func (g *Group) View(h Member) View {
 
 // Changed returns the members whose View has changed since the last call.
 func (g *Group) Changed() []Member {
-	out := make([]Member, 0, len(g.changed))
-	for h := range g.changed {
-		out = append(out, h)
+	var out []Member
+	for _, m := range g.changed {
+		if m.told = false; m.state != gone {
+			out = append(out, m.handle)
+		}
 	}
 	slices.Sort(out)
 	clear(g.changed)
+	g.changed = g.changed[:0]
 	return out
 }
 
@@ -420,22 +478,59 @@ func (g *Group) Members() []MemberInfo {
 	return out
 }
 
-func (g *Group) tell(m *member) { g.changed[m.handle] = struct{}{} }
+func (g *Group) tell(m *member) {
+	if !m.told {
+		m.told = true
+		g.changed = append(g.changed, m)
+	}
+}
 
 // free makes a partition nobody's.
 func (g *Group) free(p *part) {
 	if p.owner != nil {
-		g.tell(p.owner)
+		g.disown(p)
+		if g.books != nil {
+			g.books.orphans = with(g.books.orphans, p)
+		}
 	}
-	p.owner, p.delivered, p.revokeBy = nil, false, time.Time{}
+	p.owner, p.delivered = nil, false
+	g.unask(p)
 }
 
 // give makes a partition a member's, under a new epoch.
 func (g *Group) give(p *part, m *member) {
 	if p.owner != nil {
-		g.tell(p.owner)
+		g.disown(p)
+	} else if g.books != nil {
+		g.books.orphans = without(g.books.orphans, p)
 	}
 	g.epoch++
-	p.owner, p.epoch, p.delivered, p.revokeBy = m, g.epoch, false, time.Time{}
+	p.owner, p.epoch, p.delivered = m, g.epoch, false
+	m.owned = with(m.owned, p)
+	g.unask(p)
+	g.move(m)
 	g.tell(m)
+}
+
+func (g *Group) disown(p *part) {
+	m := p.owner
+	m.owned = without(m.owned, p)
+	g.move(m)
+	g.tell(m)
+}
+
+// ask has a partition's owner be asked to hand it over.
+func (g *Group) ask(p *part, by time.Time) {
+	p.revokeBy = by
+	g.date(by)
+	if g.books != nil {
+		g.books.asked = with(g.books.asked, p)
+	}
+}
+
+func (g *Group) unask(p *part) {
+	p.revokeBy = time.Time{}
+	if g.books != nil {
+		g.books.asked = without(g.books.asked, p)
+	}
 }

@@ -7,13 +7,23 @@ import (
 
 // Settle divides the partitions among the members as they are now, if anything has changed since the last time: joins and leaves that
 // arrive together are settled together. Partitions that are nobody's go to their new owners at once; of the others the owners
-// are asked.
+// are asked. With Sticky, as long as any partition may go to anybody, it costs as much as is on the move, however much there is; else everything
+// is looked at.
 func (g *Group) Settle(now time.Time) {
 	if !g.dirty {
 		return
 	}
 	g.dirty = false
 	g.generation++
+	if g.books != nil {
+		g.settleMoves(now)
+		return
+	}
+	g.settleAll(now)
+	g.openBooks()
+}
+
+func (g *Group) settleAll(now time.Time) {
 	free := g.fixed()
 	members := make([]Member, 0, len(g.members))
 	load := make([]int, 0, len(g.members))
@@ -35,19 +45,25 @@ func (g *Group) Settle(now time.Time) {
 		}
 	}
 	for _, p := range g.parts {
-		switch {
-		case p.owner == nil || p.asked() == (p.owner != p.target):
-		case p.owner.state == away && p.owner != p.target:
+		if p.owner != nil && p.owner.state == away && p.owner != p.target && !p.asked() {
 			g.free(p) // nobody is there to be asked
-		case p.asked():
-			p.revokeBy = time.Time{}
-			g.tell(p.owner)
-		default:
-			p.revokeBy = now.Add(g.cfg.RebalanceTimeout)
-			g.tell(p.owner)
 		}
+		g.askOrNot(p, now)
 	}
-	g.grant()
+	g.grant(g.parts)
+}
+
+// askOrNot has a partition's owner be asked to hand it over if it is to be another's, and only then.
+func (g *Group) askOrNot(p *part, now time.Time) {
+	switch {
+	case p.owner == nil || p.asked() == (p.owner != p.target):
+	case p.asked():
+		g.unask(p)
+		g.tell(p.owner)
+	default:
+		g.ask(p, now.Add(g.cfg.RebalanceTimeout))
+		g.tell(p.owner)
+	}
 }
 
 // fixed gives the partitions about which there is no choice their targets, counts them as their members' load, and returns the others.
@@ -93,11 +109,11 @@ func (g *Group) follower(p *part) (m *member, anybody bool) {
 	return m, m == nil
 }
 
-// grant gives partitions that are nobody's to the members that should have them. One that is continued by others, which somebody reads
+// grant gives those of some partitions, by id, that are nobody's to the members that should have them. One that is continued by others, which somebody reads
 // because it was delivered all of it, waits until they have been handed over too: what comes after must not be committed
 // by one who is not sure to have finished what came before.
-func (g *Group) grant() {
-	for _, p := range g.parts {
+func (g *Group) grant(parts []*part) {
+	for _, p := range parts {
 		if p.owner != nil || p.target == nil || p.target.state != active {
 			continue
 		}
