@@ -28,6 +28,7 @@ type coordinator struct {
 	subs  map[group.Member]*Subscription
 	begun map[uint64]uint64       // partition to the epoch under which its owner has begun to read it
 	seen  map[group.Member]uint64 // how far a member was when the time was minded last
+	wake  time.Time               // when the time is minded next
 
 	kick chan struct{} // something may be due earlier
 	stop chan struct{} // closed when the last member is gone
@@ -282,6 +283,9 @@ func (c *coordinator) change(f func(now time.Time)) {
 			}
 		}
 	}
+	if at, ok := c.g.Added(); !ok || !at.Before(c.wake) {
+		return
+	}
 	select {
 	case c.kick <- struct{}{}:
 	default:
@@ -355,7 +359,10 @@ func (c *coordinator) run() {
 			c.tick()
 		}
 		c.mu.Lock()
-		timer.Reset(c.untilNext(time.Now()))
+		now := time.Now()
+		wait := c.untilNext(now)
+		c.wake = now.Add(wait)
+		timer.Reset(wait)
 		c.mu.Unlock()
 	}
 }

@@ -1,9 +1,11 @@
 package braid
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -172,11 +174,12 @@ func (s *Subscription) fence(ctx context.Context, tab *table, epochs map[Partiti
 	batch := &checkpoint.Batch{}
 	batch.Expect(layoutKey(s.t.id), tab.rev) // a topic that is being deleted gets no positions
 	var parts []*subPartition
-	for _, part := range tab.all {
-		epoch, mine := epochs[part.id]
-		if !mine {
+	for _, id := range slices.Sorted(maps.Keys(epochs)) {
+		at, there := slices.BinarySearchFunc(tab.all, id, func(p *topicPartition, id PartitionID) int { return cmp.Compare(p.id, id) })
+		if !there {
 			continue
 		}
+		part, epoch := tab.all[at], epochs[id]
 		key := s.key(part.id)
 		value, rev, err := s.t.b.store.Get(ctx, key)
 		if err != nil {
