@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/braid-go/braid/internal/sorting"
 )
 
 // Mem is a file system in memory. Its root always exists; relative names start
@@ -346,7 +348,9 @@ func checkName(base string) error {
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
-	return slices.Sorted(maps.Keys(m))
+	keys := slices.Collect(maps.Keys(m))
+	sorting.Func(keys, cmp.Compare[K])
+	return keys
 }
 
 func (d *memDir) info(name string) fs.FileInfo {
