@@ -145,17 +145,20 @@ func (d *decider) load(r partition.Rate) float64 {
 }
 
 // busiest returns the partitions, those with the most load first.
-func (d *decider) busiest(rate func(partition.LoadSnapshot) partition.Rate) []Partition {
-	parts := slices.Clone(d.Partitions)
-	sorting.StableFunc(parts, func(a, b Partition) int {
-		return cmp.Compare(d.load(rate(b.Load)), d.load(rate(a.Load)))
+func (d *decider) busiest(rate func(*Partition) partition.Rate) []*Partition {
+	parts := make([]*Partition, len(d.Partitions))
+	for i := range parts {
+		parts[i] = &d.Partitions[i]
+	}
+	sorting.StableFunc(parts, func(a, b *Partition) int {
+		return cmp.Compare(d.load(rate(b)), d.load(rate(a)))
 	})
 	return parts
 }
 
-func short(l partition.LoadSnapshot) partition.Rate  { return l.Short }
-func medium(l partition.LoadSnapshot) partition.Rate { return l.Medium }
-func long(l partition.LoadSnapshot) partition.Rate   { return l.Long }
+func short(p *Partition) partition.Rate  { return p.Load.Short }
+func medium(p *Partition) partition.Rate { return p.Load.Medium }
+func long(p *Partition) partition.Rate   { return p.Load.Long }
 
 // limits brings the number of partitions to where it may be.
 func (d *decider) limits() bool {
@@ -236,7 +239,7 @@ func (d *decider) splittable() bool {
 }
 
 // cut splits a partition where its load is divided evenly.
-func (d *decider) cut(part Partition, fast bool, format string, args ...any) bool {
+func (d *decider) cut(part *Partition, fast bool, format string, args ...any) bool {
 	at, err := part.Load.SplitPoint(part.Range)
 	var indivisible *partition.IndivisibleError
 	if errors.As(err, &indivisible) {
@@ -253,23 +256,23 @@ func (d *decider) cut(part Partition, fast bool, format string, args ...any) boo
 }
 
 // pairs returns neighbours, those that have the least load together first.
-func (d *decider) pairs() [][2]Partition {
-	var pairs [][2]Partition
+func (d *decider) pairs() [][2]*Partition {
+	var pairs [][2]*Partition
 	for i := 1; i < len(d.Partitions); i++ {
-		pairs = append(pairs, [2]Partition{d.Partitions[i-1], d.Partitions[i]})
+		pairs = append(pairs, [2]*Partition{&d.Partitions[i-1], &d.Partitions[i]})
 	}
-	sorting.StableFunc(pairs, func(a, b [2]Partition) int {
+	sorting.StableFunc(pairs, func(a, b [2]*Partition) int {
 		return cmp.Compare(d.together(a, long), d.together(b, long))
 	})
 	return pairs
 }
 
-func (d *decider) together(pair [2]Partition, rate func(partition.LoadSnapshot) partition.Rate) float64 {
-	a, b := rate(pair[0].Load), rate(pair[1].Load)
+func (d *decider) together(pair [2]*Partition, rate func(*Partition) partition.Rate) float64 {
+	a, b := rate(pair[0]), rate(pair[1])
 	return d.load(partition.Rate{Records: a.Records + b.Records, Bytes: a.Bytes + b.Bytes})
 }
 
-func mergeOf(pair [2]Partition) Decision {
+func mergeOf(pair [2]*Partition) Decision {
 	return Decision{Action: Merge, Partition: pair[0].ID, Neighbor: pair[1].ID}
 }
 
@@ -302,9 +305,9 @@ func (d *decider) merge() bool {
 }
 
 // light says whether both of two neighbours are below the threshold in all windows, and together far from being split again.
-func (d *decider) light(pair [2]Partition) bool {
-	for _, rate := range []func(partition.LoadSnapshot) partition.Rate{short, medium, long} {
-		if d.load(rate(pair[0].Load)) >= d.p.ScaleDownThreshold || d.load(rate(pair[1].Load)) >= d.p.ScaleDownThreshold ||
+func (d *decider) light(pair [2]*Partition) bool {
+	for _, rate := range []func(*Partition) partition.Rate{short, medium, long} {
+		if d.load(rate(pair[0])) >= d.p.ScaleDownThreshold || d.load(rate(pair[1])) >= d.p.ScaleDownThreshold ||
 			d.together(pair, rate) > mergeRoom*d.p.ScaleUpThreshold {
 			return false
 		}
