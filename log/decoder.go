@@ -19,7 +19,8 @@ type Decoder struct {
 type Frame struct {
 	FrameHeader
 	dec     *Decoder
-	in      cursor
+	body    []byte   // uncompressed
+	at      int      // where in it the next record begins; -1: that cannot be decoded
 	left    int      // records
 	next    int64    // offset of the next record
 	headers []Header // of this frame's records, one behind the other
@@ -55,36 +56,80 @@ func (d *Decoder) DecodeVerified(h FrameHeader, b []byte) (*Frame, error) {
 	if !d.Reuse {
 		headers = nil
 	}
-	d.frame = Frame{FrameHeader: h, dec: d, in: cursor{rest: raw}, left: h.Count, next: h.Base, headers: headers}
+	d.frame = Frame{FrameHeader: h, dec: d, body: raw, left: h.Count, next: h.Base, headers: headers}
 	return &d.frame, nil
 }
 
+// Left is how many records are still to be decoded.
+func (f *Frame) Left() int { return f.left }
+
+// Offset is that of the record to be decoded next.
+func (f *Frame) Offset() int64 { return f.next }
+
 // Next decodes the next record into rec and returns false when there is none left. The record's slices are the
 // frame's memory, its header names are not. A body that is not as it must be, though its checksum is right, is an
-// error.
+// error, and stays one.
 func (f *Frame) Next(rec *Record) (bool, error) {
 	if f.left == 0 {
-		if len(f.in.rest) > 0 {
-			return false, fmt.Errorf("%d bytes behind the last record", len(f.in.rest))
+		if n := len(f.body) - f.at; n > 0 {
+			return false, fmt.Errorf("%d bytes behind the last record", n)
 		}
 		return false, nil
 	}
-	delta := f.in.uvarint()
-	rec.Time = f.AppendTime + (int64(delta>>1) ^ -int64(delta&1))
-	rec.Key = f.in.nullable()
-	rec.Value = f.in.nullable()
-	rec.Headers = nil
-	if n := f.in.uvarint(); n > 0 {
-		f.decodeHeaders(rec, n)
+	offset := f.next
+	time, err := f.Decode(&rec.Key, &rec.Value, &rec.Headers)
+	if err != nil {
+		return false, err
 	}
-	if f.in.bad {
-		f.left = 0
-		return false, fmt.Errorf("record %d of %d cannot be decoded", f.next-f.Base+1, f.Count)
+	rec.Offset, rec.Time, rec.Early = offset, time, f.Early
+	return true, nil
+}
+
+// Decode is Next into variables of the caller's, and returns the record's time: what Offset and Early say of it is known before. There must be
+// one left. After an error the variables are as they were. It is where reading spends its time, and so the short way of every number is written out.
+func (f *Frame) Decode(key, value *[]byte, headers *[]Header) (time int64, err error) {
+	var k, v []byte
+	var h []Header
+	var delta, n uint64
+	b, i := f.body, f.at
+	if uint(i) < uint(len(b)) && b[i] < 0x80 {
+		delta, i = uint64(b[i]), i+1
+	} else {
+		delta, i = longUvarintAt(b, i)
 	}
-	rec.Offset, rec.Early = f.next, f.Early
+	if uint(i) < uint(len(b)) && b[i] < 0x80 {
+		n, i = uint64(b[i]), i+1
+	} else {
+		n, i = longUvarintAt(b, i)
+	}
+	if n > 0 {
+		k, i = bytesAt(b, i, n-1)
+	}
+	if uint(i) < uint(len(b)) && b[i] < 0x80 {
+		n, i = uint64(b[i]), i+1
+	} else {
+		n, i = longUvarintAt(b, i)
+	}
+	if n > 0 {
+		v, i = bytesAt(b, i, n-1)
+	}
+	if uint(i) < uint(len(b)) && b[i] < 0x80 {
+		n, i = uint64(b[i]), i+1
+	} else {
+		n, i = longUvarintAt(b, i)
+	}
+	if n > 0 {
+		h, i = f.decodeHeaders(i, n)
+	}
+	if i < 0 {
+		f.at = -1
+		return 0, fmt.Errorf("record %d of %d cannot be decoded", f.next-f.Base+1, f.Count)
+	}
+	*key, *value, *headers = k, v, h
+	f.at = i
 	f.next++
 	f.left--
-	return true, nil
+	return f.AppendTime + (int64(delta>>1) ^ -int64(delta&1)), nil
 }
 
 // skip moves to the record of an offset within the frame.
@@ -98,17 +143,23 @@ func (f *Frame) skip(offset int64) error {
 	return nil
 }
 
-func (f *Frame) decodeHeaders(rec *Record, n uint64) {
-	if n > uint64(len(f.in.rest))/2 { // each takes at least two bytes
-		f.in.fail()
-		return
+// decodeHeaders decodes n headers at an index of the body.
+func (f *Frame) decodeHeaders(i int, n uint64) ([]Header, int) {
+	b := f.body
+	if n > uint64(len(b)-i)/2 { // each takes at least two bytes
+		return nil, -1
 	}
 	begin := len(f.headers)
 	for range n {
-		name := f.in.bytes(f.in.uvarint())
-		f.headers = append(f.headers, Header{Key: f.dec.intern(name), Value: f.in.nullable()})
+		var name, value []byte
+		size, j := uvarintAt(b, i)
+		name, i = bytesAt(b, j, size)
+		if value, i = nullableAt(b, i); i < 0 {
+			return nil, -1
+		}
+		f.headers = append(f.headers, Header{Key: f.dec.intern(name), Value: value})
 	}
-	rec.Headers = f.headers[begin:len(f.headers):len(f.headers)]
+	return f.headers[begin:len(f.headers):len(f.headers)], i
 }
 
 // intern returns name as a string that no buffer backs, the same one for the same name.

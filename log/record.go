@@ -1,9 +1,6 @@
 package log
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "encoding/binary"
 
 // Header is one of a record's headers. A nil value and an empty one are told apart.
 type Header struct {
@@ -75,51 +72,53 @@ func putNullable(b []byte, n int, s []byte) int {
 	return n + copy(b[n:], s)
 }
 
-// cursor decodes from a body. The first thing that is not as it must be sets bad, and from then on
-// everything reads as zero.
-type cursor struct {
-	rest []byte
-	bad  bool
-}
+// The functions below decode what is at an index of a body and return the index behind it. The first thing that is not as it must be
+// gives the index -1, and at that everything reads as zero and leaves it there.
 
-func (c *cursor) uvarint() uint64 {
-	if len(c.rest) > 0 && c.rest[0] < 0x80 {
-		v := c.rest[0]
-		c.rest = c.rest[1:]
-		return uint64(v)
+func uvarintAt(b []byte, i int) (uint64, int) {
+	if uint(i) < uint(len(b)) && b[i] < 0x80 {
+		return uint64(b[i]), i + 1
 	}
-	return c.longUvarint()
+	return longUvarintAt(b, i)
 }
 
-// longUvarint decodes the numbers of more than one byte, and refuses those with more bytes than they need: a record has
-// one encoding.
-func (c *cursor) longUvarint() uint64 {
-	v, n := binary.Uvarint(c.rest)
-	if n <= 0 || n != max(1, (bits.Len64(v)+6)/7) {
-		c.fail()
-		return 0
+// longUvarintAt decodes the numbers of more than one byte, and refuses those with more bytes than they need: a record has
+// one encoding. It is kept apart so that the short way is part of its callers.
+//
+//go:noinline
+func longUvarintAt(b []byte, i int) (uint64, int) {
+	if i < 0 {
+		return 0, -1
 	}
-	c.rest = c.rest[n:]
-	return v
-}
-
-func (c *cursor) fail() { c.rest, c.bad = nil, true }
-
-// bytes takes n bytes. The result has no room behind it, so that appending to it copies.
-func (c *cursor) bytes(n uint64) []byte {
-	if n > uint64(len(c.rest)) {
-		c.fail()
-		return nil
+	v := uint64(0)
+	for shift := 0; i < len(b); shift += 7 {
+		c := b[i]
+		i++
+		if c >= 0x80 && shift < 63 {
+			v |= uint64(c&0x7f) << shift
+			continue
+		}
+		if c == 0 && shift > 0 || c > 1 && shift == 63 {
+			break
+		}
+		return v | uint64(c)<<shift, i
 	}
-	b := c.rest[:n:n]
-	c.rest = c.rest[n:]
-	return b
+	return 0, -1
 }
 
-func (c *cursor) nullable() []byte {
-	n := c.uvarint()
+// bytesAt takes n bytes. The result has no room behind it, so that appending to it copies.
+func bytesAt(b []byte, i int, n uint64) ([]byte, int) {
+	if i < 0 || n > uint64(len(b)-i) {
+		return nil, -1
+	}
+	end := i + int(n)
+	return b[i:end:end], end
+}
+
+func nullableAt(b []byte, i int) ([]byte, int) {
+	n, i := uvarintAt(b, i)
 	if n == 0 {
-		return nil
+		return nil, i
 	}
-	return c.bytes(n - 1)
+	return bytesAt(b, i, n-1)
 }
