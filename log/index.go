@@ -201,5 +201,5 @@ func (l *Log) buildIndex(s *segment) (*index, error) {
 
 // scanner returns one over a file of the log.
 func (l *Log) scanner(f vfs.File, limit int64) *scanner {
-	return &scanner{window: window{f: f, limit: limit, reuse: true}, salt: l.salt, partition: l.birth.PartitionID}
+	return &scanner{window: window{f: f, limit: limit}, salt: l.salt, partition: l.birth.PartitionID}
 }

@@ -269,7 +269,7 @@ func Empty(fsys vfs.FS, dir string) (bool, error) {
 // emptySegment reports whether a segment file has nothing behind its header that a frame begins with. Zeros that were being written there when the
 // power failed may be anything else.
 func emptySegment(f vfs.File, size int64) (bool, error) {
-	w := window{f: f, limit: size, reuse: true}
+	w := window{f: f, limit: size}
 	for pos := int64(segmentHeaderSize); ; {
 		b, err := w.bytes(pos, chunk)
 		if err != nil || bytes.Contains(b, magicBytes) {

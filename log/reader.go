@@ -134,11 +134,7 @@ func (r *Reader) hold(s *segment) error {
 			return err
 		}
 	}
-	buf := r.sc.buf[:0]
-	if !r.dec.Reuse {
-		buf = nil
-	}
-	r.held, r.sc.window = s, window{f: f, reuse: r.dec.Reuse, buf: buf, next: r.sc.window.next}
+	r.held, r.sc.window = s, window{f: f, buf: r.sc.buf[:0], kept: r.sc.kept, next: r.sc.next}
 	return nil
 }
 
@@ -199,6 +195,7 @@ func (r *Reader) deliver(h FrameHeader, b []byte) (*Frame, error) {
 	if err != nil {
 		return nil, r.l.corrupt(r.held, r.pos, int64(h.Size()), r.off, h.End(), err.Error())
 	}
+	r.sc.kept = r.sc.kept || !r.dec.Reuse && h.Codec == CodecNone
 	r.pos += int64(h.Size())
 	r.off = h.End()
 	return f, nil

@@ -13,14 +13,16 @@ import (
 const (
 	firstChunk = 64 << 10
 	chunk      = 256 << 10
+	// ownMemory is from which size on a frame does not share memory that is kept with others, so that a record keeps no more than its frame.
+	ownMemory = 32 << 10
 )
 
 // window reads a file through a buffer, up to a limit.
 type window struct {
 	f     vfs.File
 	limit int64
-	reuse bool // read into the same buffer again
 	buf   []byte
+	kept  bool  // buf is somebody else's by now: what is read next gets memory of its own
 	at    int64 // where buf begins in the file
 	next  int   // size of the next read
 }
@@ -37,18 +39,27 @@ func (w *window) bytes(pos int64, n int) ([]byte, error) {
 	if w.next == 0 {
 		w.next = firstChunk
 	}
-	size := int(min(int64(max(n, w.next)), w.limit-pos))
-	w.next = chunk
-	if !w.reuse || cap(w.buf) < size {
-		w.buf = make([]byte, size)
+	size := max(n, w.next)
+	if w.kept && n >= ownMemory {
+		size = n + FrameHeaderSize // with the next one's header, which says how large that is
 	}
-	got, err := w.f.ReadAt(w.buf[:size], pos)
-	w.buf, w.at = w.buf[:got], pos
+	size = int(min(int64(size), w.limit-pos))
+	w.next = chunk
+	var rest []byte // what of it is here already
+	if off := pos - w.at; off >= 0 && off < int64(len(w.buf)) {
+		rest = w.buf[off:]
+	}
+	if w.kept || cap(w.buf) < size {
+		w.buf, w.kept = make([]byte, size), false
+	}
+	had := copy(w.buf[:size], rest)
+	got, err := w.f.ReadAt(w.buf[had:size], pos+int64(had))
+	w.buf, w.at = w.buf[:had+got], pos
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.buf = w.buf[:0]
 		return nil, err
 	}
-	return w.buf[:min(n, got)], nil
+	return w.buf[:min(n, len(w.buf))], nil
 }
 
 // scanner finds and verifies frames in a segment file.
