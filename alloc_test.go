@@ -7,7 +7,10 @@ package braid
 import (
 	"context"
 	"fmt"
+	"math"
+	"runtime"
 	"testing"
+	"unsafe"
 )
 
 func TestPublishAllocatesNothingPerRecord(t *testing.T) {
@@ -32,5 +35,53 @@ func TestPublishAllocatesNothingPerRecord(t *testing.T) {
 	})
 	if perCall >= 1 {
 		t.Errorf("%.2f allocations per call with one record, want none", perCall)
+	}
+}
+
+// leastAllocated returns how many bytes f allocates, at least: something else may be at work meanwhile.
+func leastAllocated(rounds int, before, f func()) uint64 {
+	least := uint64(math.MaxUint64)
+	for range rounds {
+		before()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		had := m.TotalAlloc
+		f()
+		runtime.ReadMemStats(&m)
+		least = min(least, m.TotalAlloc-had)
+	}
+	return least
+}
+
+func TestAPollAllocatesForWhatItDeliversAndNotForWhatWasAskedFor(t *testing.T) {
+	const each = uint64(unsafe.Sizeof(Record{}) + unsafe.Sizeof(&Record{}))
+	topic := ensure(t, openMemory(t), "t", TopicConfig{})
+	sub := subscribe(t, topic, "g", SubscribeOptions{})
+	one := func(max int) func() {
+		return func() {
+			if recs, err := sub.Poll(t.Context(), max); err != nil || len(recs) != 1 {
+				t.Fatalf("%d records, %v", len(recs), err)
+			}
+		}
+	}
+	publish(t, topic, numbered("r", 100)...)
+	poll(t, sub, 1) // reads the frame
+	if got := leastAllocated(99, func() {}, one(1)); got > 2*each {
+		t.Errorf("Poll(1) among many records allocates %d bytes, want about the %d of one", got, each)
+	}
+	if got := leastAllocated(20, func() { publish(t, topic, "r") }, one(500)); got > 4*each {
+		t.Errorf("Poll(500) with one record there allocates %d bytes, want about the %d of one and its frame", got, each)
+	}
+	got := leastAllocated(20, func() {
+		for i := range 300 { // each a frame of its own
+			publish(t, topic, fmt.Sprint("r", i))
+		}
+	}, func() {
+		if recs, err := sub.Poll(t.Context(), 500); err != nil || len(recs) != 300 {
+			t.Fatalf("%d records, %v", len(recs), err)
+		}
+	})
+	if most := 300 * 3 * each; got > most {
+		t.Errorf("Poll(500) of 300 frames of one record allocates %d bytes, want at most %d", got, most)
 	}
 }

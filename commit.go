@@ -284,7 +284,7 @@ func (s *Subscription) move(to func(*subPartition) (int64, error)) error {
 		p.last = -1
 	}
 	for _, p := range s.parts {
-		p.through = false
+		p.through, p.run = false, 0
 	}
 	s.current = nil
 	s.feed.nudge() // a Poll that waits may now have something

@@ -3,8 +3,6 @@ package braid
 import (
 	"context"
 	"time"
-
-	"github.com/braid-go/braid/log"
 )
 
 // Lag is how far a group is behind in a partition.
@@ -56,12 +54,15 @@ func (p *topicPartition) lag(topic string, committed int64, now time.Time) (Lag,
 	}
 	src := newSource(topic, p, first, true)
 	defer src.reader.Close()
-	var rec log.Record
+	var rec Record
 	for {
-		ok, err := src.read(&rec)
+		ok, err := src.open()
+		if ok {
+			err = src.load(&rec)
+		}
 		if err == nil {
 			if ok {
-				lag.Time = max(0, now.Sub(time.Unix(0, rec.Time)))
+				lag.Time = max(0, now.Sub(rec.Time))
 			}
 			return lag, nil
 		}

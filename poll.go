@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
-
-	"github.com/braid-go/braid/log"
+	"slices"
 )
 
 // defaultPoll is how many records Poll returns at most if not told otherwise.
@@ -91,30 +90,34 @@ func (s *Subscription) collect(max int) ([]*Record, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	fresh := slab{most: max}
+	var fresh slab
 	recs := s.reused[:0]
-	if !s.opts.ReuseBuffers {
-		recs = make([]*Record, 0, min(max, slabRecords))
-	}
-	d := &s.decoded
 	for len(recs) < max {
-		p, err := s.deliver(d)
-		if p == nil {
-			if len(recs) > 0 {
-				break // an error comes again
-			}
+		src, err := s.feed.open()
+		if src == nil && len(recs) == 0 {
 			return nil, err
 		}
-		var rec *Record
-		if n := len(recs); s.opts.ReuseBuffers && n < cap(recs) && recs[:n+1][n] != nil {
-			rec = recs[:n+1][n]
-		} else {
-			rec = fresh.take()
+		if src == nil {
+			break // an error comes again
 		}
-		rec.load(d, s.t.name, p.part.id)
-		rec.origin, rec.originOffset = p.origin, d.Offset
-		recs = append(recs, rec)
-		if s.opts.ReuseBuffers && p.used() {
+		before, n := len(recs), min(src.run, max-len(recs))
+		recs = slices.Grow(recs, n)
+		for ; n > 0 && err == nil; n-- {
+			var rec *Record
+			if i := len(recs); s.opts.ReuseBuffers && recs[:i+1][i] != nil {
+				rec = recs[:i+1][i]
+			} else {
+				rec = fresh.take(n, max-len(recs))
+			}
+			if err = s.deliver(src, rec); err == nil {
+				recs = append(recs, rec)
+			}
+		}
+		s.delivered.Add(uint64(len(recs) - before))
+		if err != nil && len(recs) == 0 {
+			return nil, err
+		}
+		if err != nil || s.opts.ReuseBuffers && src.used() {
 			break // the next frame would take the place of these records
 		}
 	}
@@ -134,18 +137,22 @@ func (s *Subscription) check() error {
 	return err
 }
 
-// deliver decodes the next record. The caller holds mu.
-func (s *Subscription) deliver(d *log.Record) (*subPartition, error) {
-	src, err := s.feed.take(d)
-	if src == nil {
-		return nil, err
+// deliver loads the next record of a source that has one. The caller holds mu.
+func (s *Subscription) deliver(src *source, rec *Record) error {
+	err := src.load(rec)
+	if src.run == 0 {
+		s.feed.pass(src, err)
 	}
-	src.sub.last = d.Offset
-	if src.reached() {
+	if err != nil {
+		return err
+	}
+	p := src.sub
+	rec.origin, rec.originOffset = p.origin, rec.Offset
+	p.last = rec.Offset
+	if src.run == 0 && src.reached() {
 		s.changed.Store(true) // the group is to know
 	}
-	s.delivered.Add(1)
-	return src.sub, nil
+	return nil
 }
 
 // Records iterates over the group's records, waiting for more at the end. It ends in one of two ways: the
@@ -163,36 +170,33 @@ func (s *Subscription) Records(ctx context.Context) iter.Seq2[*Record, error] {
 		var memory slab
 		rec := new(Record)
 		for n := 0; ; n++ {
-			if !s.opts.ReuseBuffers {
-				rec = memory.take()
-			}
 			looked := ctx
 			if n%checkEvery != 0 {
 				looked = context.Background()
 			}
-			ok, err := s.step(looked, rec)
+			next, err := s.step(looked, rec, &memory)
 			switch {
 			case err == errChanged:
 				err = s.rebalance(ctx)
-			case !ok && err == nil:
+			case next == nil && err == nil:
 				err = s.wait(ctx, nil)
 			}
-			if !ok && err == nil {
+			if next == nil && err == nil {
 				continue
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			if !yield(rec, nil) {
+			if !yield(next, nil) {
 				return
 			}
 		}
 	}
 }
 
-// step finishes the record before and, unless ctx has ended, delivers the next one.
-func (s *Subscription) step(ctx context.Context, rec *Record) (bool, error) {
+// step finishes the record before and, unless ctx has ended, delivers the next one: rec, or with memory of its own. None and no error: there is none now.
+func (s *Subscription) step(ctx context.Context, rec *Record, memory *slab) (*Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.current; p != nil {
@@ -200,20 +204,25 @@ func (s *Subscription) step(ctx context.Context, rec *Record) (bool, error) {
 		s.current = nil
 	}
 	if err := ctx.Err(); err != nil {
-		return false, err
+		return nil, err
 	}
 	if err := s.check(); err != nil {
-		return false, err
+		return nil, err
 	}
 	if s.changed.Load() {
-		return false, errChanged
+		return nil, errChanged
 	}
-	p, err := s.deliver(&s.decoded)
-	if p == nil {
-		return false, err
+	src, err := s.feed.open()
+	if src == nil {
+		return nil, err
 	}
-	s.current = p
-	rec.load(&s.decoded, s.t.name, p.part.id)
-	rec.origin, rec.originOffset = p.origin, s.decoded.Offset
-	return true, nil
+	if !s.opts.ReuseBuffers {
+		rec = memory.take(src.run, slabRecords)
+	}
+	if err := s.deliver(src, rec); err != nil {
+		return nil, err
+	}
+	s.delivered.Add(1)
+	s.current = src.sub
+	return rec, nil
 }

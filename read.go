@@ -6,7 +6,6 @@ import (
 	"iter"
 	"slices"
 
-	"github.com/braid-go/braid/log"
 	"github.com/braid-go/braid/partition"
 )
 
@@ -42,31 +41,34 @@ func (t *Topic) Read(ctx context.Context, opts ReadOptions) iter.Seq2[*Record, e
 			return
 		}
 		defer f.close()
-		var d log.Record
 		var memory slab
 		rec := new(Record)
-		for n := 0; ; n++ {
-			s, err := f.take(&d)
-			if n%checkEvery == 0 && ctx.Err() != nil {
-				s, err = nil, ctx.Err()
-			}
-			if err == nil && s == nil {
-				if !opts.Follow {
-					return
-				}
+		for n := 0; ; {
+			s, err := f.open()
+			if err == nil && s == nil && opts.Follow {
 				if err = f.wait(ctx, nil); err == nil {
 					continue
 				}
 			}
+			for ; err == nil && s != nil && s.run > 0; n++ {
+				if n%checkEvery == 0 && ctx.Err() != nil {
+					err = ctx.Err()
+					break
+				}
+				if !opts.ReuseBuffers {
+					rec = memory.take(s.run, slabRecords)
+				}
+				if err = s.load(rec); err == nil && !yield(rec, nil) {
+					return
+				}
+			}
+			if s != nil {
+				f.pass(s, err)
+			}
 			if err != nil {
 				yield(nil, err)
-				return
 			}
-			if !opts.ReuseBuffers {
-				rec = memory.take()
-			}
-			rec.load(&d, t.name, s.part.id)
-			if !yield(rec, nil) {
+			if err != nil || s == nil {
 				return
 			}
 		}

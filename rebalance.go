@@ -302,7 +302,7 @@ func (s *Subscription) setPaused(paused bool, ids []PartitionID) error {
 		}
 	}
 	for _, p := range chosen {
-		p.paused = paused
+		p.paused, p.run = paused, 0
 	}
 	s.feed.nudge()
 	return nil

@@ -97,13 +97,3 @@ func (r *Record) Clone() *Record {
 	}
 	return &c
 }
-
-// load makes r the record that was decoded from a partition.
-func (r *Record) load(d *log.Record, topic string, id PartitionID) {
-	r.Key, r.Value, r.Headers = d.Key, d.Value, d.Headers
-	r.Time = time.Unix(0, d.Time)
-	r.Topic, r.Partition, r.Offset, r.Ack = topic, id, d.Offset, AckNone
-	if d.Early {
-		r.Ack = AckWritten
-	}
-}

@@ -19,6 +19,7 @@ type source struct {
 	part   *topicPartition
 	reader *log.Reader
 	frame  *log.Frame // what is being delivered, nil between frames
+	run    int        // records of the frame that can be loaded without looking at anything else
 	next   int64      // the offset wanted next
 	end    int64      // deliver nothing from here on; -1: follow the visible end
 	paused bool       // deliver nothing
@@ -26,6 +27,9 @@ type source struct {
 	parents []*source
 	through bool   // it was found to be reached, and no source of the feed has moved back since
 	cancel  func() // ends the notifying, while the source is in a feed
+
+	nanos int64 // of the record loaded last, and the same as a time: those published together have one
+	time  time.Time
 }
 
 func newSource(topic string, p *topicPartition, from int64, reuse bool) *source {
@@ -36,7 +40,7 @@ func newSource(topic string, p *topicPartition, from int64, reuse bool) *source 
 }
 
 func (s *source) seek(offset int64) {
-	s.through = false
+	s.through, s.run = false, 0
 	s.reader.SeekTo(offset)
 	s.frame, s.next = nil, offset
 	if s.sub != nil && s.reached() {
@@ -44,7 +48,7 @@ func (s *source) seek(offset int64) {
 	}
 }
 
-// ready reports, cheaply, whether pull or read could give anything but "nothing".
+// ready reports, cheaply, whether open could give anything but "nothing".
 func (s *source) ready() bool {
 	if s.paused || s.reached() || slices.ContainsFunc(s.parents, func(p *source) bool { return !p.reached() }) {
 		return false
@@ -62,27 +66,52 @@ func (s *source) reached() bool {
 // used reports whether the last record of a frame was just delivered.
 func (s *source) used() bool { return s.frame != nil && s.next >= s.frame.End() }
 
-// read decodes the next record. It returns false at the end of what is visible.
-func (s *source) read(d *log.Record) (bool, error) {
-	for {
-		if s.reached() {
-			return false, nil
-		}
+// open makes sure that there is a record to load: run is how many there are of the frame. It returns false at the end of what is visible.
+func (s *source) open() (bool, error) {
+	for !s.reached() {
 		if s.frame == nil {
 			if ok, err := s.pull(); !ok || err != nil {
 				return false, err
 			}
 		}
-		ok, err := s.frame.Next(d)
-		if err != nil {
-			return false, logError(s.topic, s.part.id, err)
+		s.run = s.frame.Left()
+		if s.end >= 0 {
+			s.run = int(min(int64(s.run), max(s.end-s.frame.Offset(), 0)))
 		}
-		if ok {
-			s.next = d.Offset + 1
+		if s.run > 0 {
 			return true, nil
+		}
+		if s.frame.Left() > 0 { // it begins behind the end
+			s.seek(s.end)
+			continue
+		}
+		if _, err := s.frame.Next(nil); err != nil {
+			return false, logError(s.topic, s.part.id, err)
 		}
 		s.next, s.frame = s.reader.Offset(), nil
 	}
+	return false, nil
+}
+
+// load decodes the next record. There must be one: run says so.
+func (s *source) load(r *Record) error {
+	offset := s.frame.Offset()
+	nanos, err := s.frame.Decode(&r.Key, &r.Value, &r.Headers)
+	if err != nil {
+		s.run = 0
+		return logError(s.topic, s.part.id, err)
+	}
+	s.next = offset + 1
+	s.run--
+	if nanos != s.nanos || s.time.IsZero() {
+		s.nanos, s.time = nanos, time.Unix(0, nanos)
+	}
+	r.Time = s.time
+	r.Topic, r.Partition, r.Offset, r.Ack = s.topic, s.part.id, offset, AckNone
+	if s.frame.Early {
+		r.Ack = AckWritten
+	}
+	return nil
 }
 
 // pull reads the next frame.
@@ -165,27 +194,28 @@ func (f *feed) nudge() {
 	}
 }
 
-// take decodes the next record of any partition; a nil source means that there is none now. An
+// open returns the source whose turn it is, with at least one record to load; nil means that there is none now. An
 // error leaves the position of its partition alone, and the turn goes on to the next.
-func (f *feed) take(d *log.Record) (*source, error) {
+func (f *feed) open() (*source, error) {
 	for quiet := 0; quiet < len(f.sources); quiet++ { // so many, one after the other, have had nothing
 		if f.turn >= len(f.sources) {
 			f.turn = 0
 		}
 		s := f.sources[f.turn]
-		next := s.next
-		ok, err := f.takeFrom(s, d)
-		if !ok || s.used() {
-			f.turn++
+		if s.run > 0 {
+			return s, nil
 		}
+		next := s.next
+		ok, err := f.openOne(s)
+		if ok {
+			return s, nil
+		}
+		f.turn++
 		if err != nil && errors.Is(err, ErrClosed) && f.t.deleted.Load() {
 			return nil, fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, f.t.name)
 		}
 		if err != nil {
 			return nil, err
-		}
-		if ok {
-			return s, nil
 		}
 		if s.next != next { // past a gap: what continues it may be ready now
 			quiet = -1
@@ -194,20 +224,27 @@ func (f *feed) take(d *log.Record) (*source, error) {
 	return nil, nil
 }
 
-// takeFrom decodes the next record of one partition, skipping the gaps that onGap lets it skip.
-func (f *feed) takeFrom(s *source, d *log.Record) (bool, error) {
+// openOne opens one partition, skipping the gaps that onGap lets it skip.
+func (f *feed) openOne(s *source) (bool, error) {
 	for s.ready() {
-		ok, err := s.read(d)
+		ok, err := s.open()
 		if err == nil {
 			return ok, nil
 		}
 		gap, is := gapOf(err)
 		if !is || gap.Next <= s.next || f.onGap == nil || !f.onGap(gap) {
-			return ok, err
+			return false, err
 		}
 		s.seek(gap.Next)
 	}
 	return false, nil
+}
+
+// pass lets the turn go on if the frame of the source whose turn it is has been used up, or cannot be decoded.
+func (f *feed) pass(s *source, err error) {
+	if err != nil || s.used() {
+		f.turn++
+	}
 }
 
 // How often a read-only broker looks for what the writer has added.
@@ -292,19 +329,17 @@ func (f *feed) refresh() error {
 // slab hands out records from blocks, so that a delivered record costs no allocation of its own.
 type slab struct {
 	block []Record
-	most  int // records that may still be wanted, so that a Poll of one makes no block of many; 0: nobody knows
+	size  int // of the last block
 }
 
 const slabRecords = 64
 
-func (s *slab) take() *Record {
+// take returns a record. With it wanted records are known to be wanted, and at most most may still be. A block is larger than what is known only where those
+// before it were used up, so that few records make no block of many.
+func (s *slab) take(wanted, most int) *Record {
 	if len(s.block) == 0 {
-		n := slabRecords
-		if s.most > 0 {
-			n = min(n, s.most)
-			s.most -= n
-		}
-		s.block = make([]Record, n)
+		s.size = min(max(wanted, 2*s.size), most, slabRecords)
+		s.block = make([]Record, s.size)
 	}
 	r := &s.block[0]
 	s.block = s.block[1:]

@@ -11,7 +11,6 @@ import (
 
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/group"
-	"github.com/braid-go/braid/log"
 )
 
 // SubscribeOptions configures a subscription. The zero value begins at the earliest record and
@@ -119,8 +118,6 @@ type Subscription struct {
 	feed   *feed
 	parts  []*subPartition // by id
 	reused []*Record       // with ReuseBuffers, what Poll returned last
-	// decoded is the record just taken from feed.
-	decoded log.Record
 	// current is the record that the body of a Records loop is working on, if any.
 	current *subPartition
 	// failed is an error of a background commit that nobody has been told yet.
@@ -128,6 +125,7 @@ type Subscription struct {
 
 	committing sync.Mutex // serialises commits; guards the parts' rev, committed and gone for writing; taken before mu
 
+	shut       atomic.Bool // closing is closed, or is about to be
 	closing    chan struct{}
 	closeOnce  sync.Once
 	closeErr   error
@@ -208,6 +206,7 @@ func (s *Subscription) Topic() *Topic { return s.t }
 // returns what the first did.
 func (s *Subscription) Close() error {
 	s.closeOnce.Do(func() {
+		s.shut.Store(true)
 		close(s.closing)
 		s.background.Wait()
 		if s.opts.AutoCommit > 0 {
@@ -221,14 +220,7 @@ func (s *Subscription) Close() error {
 	return s.closeErr
 }
 
-func (s *Subscription) closed() bool {
-	select {
-	case <-s.closing:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Subscription) closed() bool { return s.shut.Load() }
 
 // autoCommit commits what is finished from time to time.
 func (s *Subscription) autoCommit() {
