@@ -68,7 +68,8 @@
 // failed entry when it is tried again, races when sealed segments are read, syncs no directory and changes its
 // caller's options. So it opens empty directories only and appends to one file, which never reaches the segment size;
 // reading and recovery are done here, from memory or by our own scanner; after any error it is not
-// used again; files and directories are synced here.
+// used again; files and directories are synced here. It would keep in memory all that it has written, and
+// is made to let go of that after each entry.
 //
 // # Committing
 //

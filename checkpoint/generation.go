@@ -28,6 +28,7 @@ type generation struct {
 	opts   *WALOptions
 	log    *wal.Log
 	file   vfs.File
+	tail   tail
 	index  uint64 // of the last entry, as tidwall/wal counts
 	size   int64  // of the entries
 	filled int64  // bytes of the file that exist: entries and zeros
@@ -53,7 +54,7 @@ func createGeneration(dir string, number uint64, opts *WALOptions) (*generation,
 	if err != nil {
 		return nil, err
 	}
-	g := &generation{number: number, salt: saltOf(opts.ID, number), opts: opts, log: log}
+	g := &generation{number: number, salt: saltOf(opts.ID, number), opts: opts, log: log, tail: tailOf(log)}
 	if g.file, err = vfs.OS.OpenReadWrite(segmentPath(dir, number)); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
@@ -133,6 +134,7 @@ func (g *generation) append(entry []byte) error {
 	if err := g.log.Write(g.index+1, entry); err != nil {
 		return err
 	}
+	g.tail.forget()
 	g.index++
 	g.size += int64(uvarintLen(uint64(len(entry))) + len(entry))
 	return nil

@@ -13,7 +13,7 @@ import (
 )
 
 // DefaultGenerationBytes is the size at which a generation is replaced, if the options
-// do not say. tidwall/wal keeps a whole generation in memory.
+// do not say.
 const DefaultGenerationBytes = 16 << 20
 
 // WALOptions are the options of [OpenWAL].
