@@ -92,14 +92,17 @@ func (q *pending) arrived(c parcel, now time.Time) {
 func (q *pending) take() pendingFrames {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	out := pendingFrames{q.data[:q.durable:q.durable], q.frames[:q.durableFrames:q.durableFrames]}
+	if q.durable == 0 {
+		return pendingFrames{}
+	}
+	out := pendingFrames{q.data[:q.durable], q.frames[:q.durableFrames]}
 	rest := pendingFrames{append(q.spare.data[:0], q.data[q.durable:]...), append(q.spare.frames[:0], q.frames[q.durableFrames:]...)}
 	for i := range rest.frames {
 		rest.frames[i].Pos -= q.durable
 	}
 	q.data, q.frames, q.spare = rest.data, rest.frames, pendingFrames{}
 	q.durable, q.durableFrames = 0, 0
-	q.taken = len(out.frames) > 0
+	q.taken = true
 	return out
 }
 
@@ -107,7 +110,7 @@ func (q *pending) take() pendingFrames {
 func (q *pending) done(f pendingFrames) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if cap(f.data) <= keepBuffer {
+	if q.taken && cap(f.data) <= keepBuffer {
 		q.spare = pendingFrames{f.data[:0], f.frames[:0]}
 	}
 	q.taken = false
