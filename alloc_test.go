@@ -6,6 +6,7 @@ package braid
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -83,5 +84,39 @@ func TestAPollAllocatesForWhatItDeliversAndNotForWhatWasAskedFor(t *testing.T) {
 	})
 	if most := 300 * 3 * each; got > most {
 		t.Errorf("Poll(500) of 300 frames of one record allocates %d bytes, want at most %d", got, most)
+	}
+}
+
+// What a transaction of one record in, its position, and one record out allocates is what its caller keeps of it (the record delivered, the transaction and its copy of the
+// record), what the store keeps, and little more.
+func TestATransactionAllocatesLittle(t *testing.T) {
+	b := open(t, t.TempDir(), Options{Durability: OS})
+	in, out := ensure(t, b, "in", TopicConfig{}), ensure(t, b, "out", TopicConfig{})
+	ctx := context.Background()
+	recs := make([]*Record, 300)
+	for i := range recs {
+		recs[i] = &Record{Key: fmt.Appendf(nil, "key-%d", i), Value: make([]byte, 100)}
+	}
+	if err := in.Publish(ctx, recs...); err != nil {
+		t.Fatal(err)
+	}
+	sub, err := in.Subscribe(ctx, "g", SubscribeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	answer := &Record{Key: []byte("key"), Value: make([]byte, 100)}
+	perTxn := testing.AllocsPerRun(len(recs)-10, func() {
+		got, err := sub.Poll(ctx, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx := b.Begin()
+		if err := errors.Join(tx.Offsets(sub, got...), tx.Publish(out, answer), tx.Commit(ctx)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if perTxn > 25 {
+		t.Errorf("%.1f allocations for a transaction, want about 20", perTxn)
 	}
 }

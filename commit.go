@@ -51,9 +51,13 @@ func (s *Subscription) originOf(rec *Record) (origin, error) {
 	return origin{rec.origin.part, rec.originOffset}, nil
 }
 
-// behind returns the positions behind delivered records.
+// behind returns the positions behind delivered records. The caller holds committing, and has no use for them afterwards.
 func (s *Subscription) behind(origins []origin) map[*subPartition]int64 {
-	want := map[*subPartition]int64{}
+	if s.wanted == nil {
+		s.wanted = map[*subPartition]int64{}
+	}
+	want := s.wanted
+	clear(want)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range origins {
@@ -136,11 +140,13 @@ func (s *Subscription) stage(want map[*subPartition]int64, batch *checkpoint.Bat
 			lost = append(lost, p.part.id)
 			continue
 		}
-		key := s.key(p.part.id)
-		value, err := group.Position{Offset: offset, Epoch: p.epoch}.MarshalBinary()
-		if err != nil {
+		s.scratch = group.AppendKey(s.scratch[:0], s.t.id, s.group, uint64(p.part.id))
+		n := len(s.scratch)
+		var err error
+		if s.scratch, err = (group.Position{Offset: offset, Epoch: p.epoch}).AppendBinary(s.scratch); err != nil {
 			return err
 		}
+		key, value := s.scratch[:n], s.scratch[n:]
 		batch.Expect(key, p.rev)
 		batch.Put(key, value)
 	}
@@ -152,6 +158,9 @@ func (s *Subscription) stage(want map[*subPartition]int64, batch *checkpoint.Bat
 
 // ancestors adds the ends of what the partitions in want continue: whoever is done with a record is done with all before it.
 func (s *Subscription) ancestors(want map[*subPartition]int64) {
+	if !hasParents(want) {
+		return
+	}
 	seen := map[*subPartition]bool{}
 	var add func(p *subPartition)
 	add = func(p *subPartition) {
@@ -172,6 +181,15 @@ func (s *Subscription) ancestors(want map[*subPartition]int64) {
 			add(p)
 		}
 	}
+}
+
+func hasParents(want map[*subPartition]int64) bool {
+	for p := range want {
+		if len(p.parents) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Subscription) fenced(lost []PartitionID) error {

@@ -35,7 +35,9 @@ const (
 
 func countersKey() []byte         { return []byte{keyCounters} }
 func topicKey(name string) []byte { return append([]byte{keyTopic}, name...) }
-func layoutKey(id uint64) []byte  { return binary.BigEndian.AppendUint64([]byte{keyLayout}, id) }
+func layoutKey(id uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 9), keyLayout), id) // not on the heap where it is only looked at
+}
 func tombstoneKey(id PartitionID) []byte {
 	return binary.BigEndian.AppendUint64([]byte{keyTombstone}, uint64(id))
 }

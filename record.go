@@ -90,10 +90,22 @@ type delivery struct {
 // Clone returns a copy that shares no memory with r. It can be committed like r.
 func (r *Record) Clone() *Record {
 	c := *r
-	c.Key, c.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
+	buf := make([]byte, 0, len(r.Key)+len(r.Value))
+	c.Key, buf = cloneInto(buf, r.Key)
+	c.Value, _ = cloneInto(buf, r.Value)
 	c.Headers = slices.Clone(r.Headers)
 	for i, h := range c.Headers {
 		c.Headers[i] = Header{Key: string([]byte(h.Key)), Value: bytes.Clone(h.Value)}
 	}
 	return &c
+}
+
+// cloneInto appends b to memory that has room for it, and returns what was appended, which is nil if b is, and the memory behind it.
+func cloneInto(buf, b []byte) (clone, rest []byte) {
+	if b == nil {
+		return nil, buf
+	}
+	n := len(b)
+	buf = append(buf, b...)
+	return buf[:n:n], buf[n:]
 }

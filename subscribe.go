@@ -123,7 +123,10 @@ type Subscription struct {
 	// failed is an error of a background commit that nobody has been told yet.
 	failed error
 
-	committing sync.Mutex // serialises commits; guards the parts' rev, committed and gone for writing; taken before mu
+	committing sync.Mutex // serialises commits; guards the parts' rev, committed and gone for writing, and the two below; taken before mu
+	// wanted and scratch are used again by each commit.
+	wanted  map[*subPartition]int64
+	scratch []byte
 
 	shut       atomic.Bool // closing is closed, or is about to be
 	closing    chan struct{}

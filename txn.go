@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"sync"
 
 	"github.com/braid-go/braid/checkpoint"
 	"github.com/braid-go/braid/log"
@@ -22,10 +24,10 @@ type Txn struct {
 	b       *Broker
 	ended   bool
 	bytes   int
-	outputs []*Record // copies
-	topics  []*Topic  // of the outputs, in parallel
-	state   map[string]*txnValue
-	keys    []string // of state, in the order of their first use
+	outputs []*Record            // copies
+	topics  []*Topic             // of the outputs, in parallel
+	state   map[string]*txnValue // nil until it is used
+	keys    []string             // of state, in the order of their first use
 	offsets []*txnOffsets
 	parts   []*topicPartition // that have been written to
 }
@@ -39,7 +41,7 @@ type txnValue struct {
 }
 
 // Begin begins a transaction. It does no I/O and cannot fail; a broker that is closed or read-only refuses the Commit.
-func (b *Broker) Begin() *Txn { return &Txn{b: b, state: map[string]*txnValue{}} }
+func (b *Broker) Begin() *Txn { return &Txn{b: b} }
 
 // Publish adds records to a topic. They are copied; Outputs returns the copies, which Commit gives their places. They are checked as
 // Topic.Publish does, and all of one call refused if one of them is. Within a transaction, records of one partition keep their
@@ -124,6 +126,9 @@ func (tx *Txn) use(key string, n int) (*txnValue, error) {
 	if err := tx.grow(n + len(key) + stateCost); err != nil {
 		return nil, err
 	}
+	if tx.state == nil {
+		tx.state = map[string]*txnValue{}
+	}
 	v = &txnValue{}
 	tx.state[key] = v
 	tx.keys = append(tx.keys, key)
@@ -195,7 +200,14 @@ var errMoved = errors.New("braid: layout has changed")
 
 // commit tries once.
 func (tx *Txn) commit(ctx context.Context) error {
-	batch, outs, err := tx.batch()
+	batch := batches.Get().(*checkpoint.Batch)
+	defer func() {
+		if tx.bytes <= keptBatch {
+			batch.Reset()
+			batches.Put(batch)
+		}
+	}()
+	outs, err := tx.stage(batch)
 	if err != nil {
 		return err
 	}
@@ -216,9 +228,14 @@ func (tx *Txn) commit(ctx context.Context) error {
 	return nil
 }
 
-// batch makes the change of the store, and the outputs by partition.
-func (tx *Txn) batch() (*checkpoint.Batch, []*partition.Output, error) {
-	batch := &checkpoint.Batch{}
+// batches are those of transactions that are not under way: stores keep nothing of them.
+var batches = sync.Pool{New: func() any { return new(checkpoint.Batch) }}
+
+// keptBatch bounds the transactions whose batch is used again.
+const keptBatch = 64 << 10
+
+// stage adds the changes of the state to the batch, and returns the outputs by partition.
+func (tx *Txn) stage(batch *checkpoint.Batch) ([]*partition.Output, error) {
 	for _, key := range tx.keys {
 		v, k := tx.state[key], stateKey(key)
 		if v.read {
@@ -233,36 +250,62 @@ func (tx *Txn) batch() (*checkpoint.Batch, []*partition.Output, error) {
 		}
 	}
 	var outs []*partition.Output
-	byPart := map[*topicPartition]*partition.Output{}
-	tables := map[*Topic]*table{}
+	var tables few[*Topic, *table]
+	var parts few[*topicPartition, *txnPart]
 	tx.parts = tx.parts[:0]
 	for i, rec := range tx.outputs {
 		t := tx.topics[i]
 		if t.deleted.Load() {
-			return nil, nil, fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, t.name)
+			return nil, fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, t.name)
 		}
-		tab := tables[t]
+		tab := tables.get(t)
 		if tab == nil {
 			tab = t.table.Load()
-			tables[t] = tab
+			tables.put(t, tab)
 			batch.Expect(layoutKey(t.id), tab.rev)
 			t.turn.Add(1) // records without a key go to one partition in a call
 		}
-		p := tab.active[tab.route(rec, t)]
-		o := byPart[p]
-		if o == nil {
-			o = &partition.Output{Partition: p.live, Source: &txnPart{to: p}}
-			byPart[p] = o
-			outs = append(outs, o)
-			tx.parts = append(tx.parts, p)
+		to := tab.active[tab.route(rec, t)]
+		p := parts.get(to)
+		if p == nil {
+			p = &txnPart{to: to, recs: tx.outputs[i : i : i+1]} // the first one stands there already
+			p.out = partition.Output{Partition: to.live, Source: p}
+			parts.put(to, p)
+			outs = append(outs, &p.out)
+			tx.parts = append(tx.parts, to)
 		}
-		part := o.Source.(*txnPart)
-		part.recs = append(part.recs, rec)
-		size, _ := checkRecord(rec, tx.b.Limits().MaxRecordBytes)
-		o.Bytes += int64(size)
-		o.Records++
+		p.recs = append(p.recs, rec)
+		size, _ := checkRecord(rec, math.MaxInt)
+		p.out.Bytes += int64(size)
+		p.out.Records++
 	}
-	return batch, outs, nil
+	return outs, nil
+}
+
+// few is a map that for one key, as most transactions have, needs no memory.
+type few[K comparable, V any] struct {
+	key  K
+	val  V
+	more map[K]V // all, if there are others
+}
+
+func (f *few[K, V]) get(k K) V {
+	if f.more != nil || k != f.key {
+		return f.more[k]
+	}
+	return f.val
+}
+
+func (f *few[K, V]) put(k K, v V) {
+	var none K
+	switch {
+	case f.more != nil:
+		f.more[k] = v
+	case f.key == none:
+		f.key, f.val = k, v
+	default:
+		f.more = map[K]V{f.key: f.val, k: v}
+	}
 }
 
 // route says which active partition a record of a transaction goes to.
@@ -278,6 +321,7 @@ func (tab *table) route(rec *Record, t *Topic) int {
 
 // txnPart is the part of a transaction that goes to one partition.
 type txnPart struct {
+	out  partition.Output
 	to   *topicPartition
 	recs []*Record
 }

@@ -23,7 +23,11 @@ type Position struct {
 
 // MarshalBinary encodes the position for the store. It never fails.
 func (p Position) MarshalBinary() ([]byte, error) {
-	b := make([]byte, 0, positionSize)
+	return p.AppendBinary(make([]byte, 0, positionSize))
+}
+
+// AppendBinary is MarshalBinary that appends to b.
+func (p Position) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, positionVersion)
 	b = binary.LittleEndian.AppendUint64(b, uint64(p.Offset))
 	return binary.LittleEndian.AppendUint64(b, p.Epoch), nil
@@ -54,7 +58,13 @@ func Prefix(topic uint64, group string) []byte {
 
 // Key is the key of a group's position in a partition.
 func Key(topic uint64, group string, partition uint64) []byte {
-	return binary.BigEndian.AppendUint64(Prefix(topic, group), partition)
+	return AppendKey(nil, topic, group, partition)
+}
+
+// AppendKey appends the key of a group's position in a partition to b.
+func AppendKey(b []byte, topic uint64, group string, partition uint64) []byte {
+	b = binary.BigEndian.AppendUint64(append(b, keyMark), topic)
+	return binary.BigEndian.AppendUint64(append(append(b, group...), 0), partition)
 }
 
 // ParseKey takes a key apart again.

@@ -47,6 +47,7 @@ type Scheduler struct {
 	carried map[*Partition]struct{} // frames of theirs are in the journal
 
 	requests requestPool
+	builders builderPool
 
 	callers sync.Map // ids of the goroutines that run callbacks
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/braid-go/braid/checkpoint"
@@ -20,7 +21,7 @@ type Output struct {
 
 	base, time int64
 	room       int64
-	builder    *log.Builder
+	builder    *log.Builder // from Prepare on, until the journal is done with it
 	parcel     parcel
 }
 
@@ -84,6 +85,10 @@ func withdraw(outs []*Output) {
 	for _, o := range outs {
 		o.Partition.pending.announce(-o.room)
 		o.Partition.txns.Add(-1)
+		if o.builder != nil {
+			o.Partition.cfg.Scheduler.builders.put(o.builder)
+			o.builder = nil
+		}
 	}
 }
 
@@ -142,12 +147,18 @@ const frameSection = 32
 
 // Prepare implements checkpoint.Carrier. Either all outputs get their offsets, or none.
 func (c carriage) Prepare(seq uint64, dst []checkpoint.Frames) ([]checkpoint.Frames, error) {
+	held := 0
+	defer func() {
+		for _, o := range c[:held] {
+			o.Partition.ordering.Unlock()
+		}
+	}()
 	for i, o := range c {
 		if i > 0 && o.Partition == c[i-1].Partition { // and we would wait for ourselves
 			return dst, fmt.Errorf("partition %d is named twice", o.Partition.ID())
 		}
 		o.Partition.ordering.Lock()
-		defer o.Partition.ordering.Unlock()
+		held++
 		if err := o.Partition.sendable(); err != nil {
 			return dst, err
 		}
@@ -173,7 +184,9 @@ func (c carriage) Durable() {
 // encode encodes the records as they come next in the log.
 func (o *Output) encode(seq uint64) error {
 	l := o.Partition.log
-	o.builder = log.NewBuilder(0)
+	if o.builder == nil { // else this is another attempt
+		o.builder = o.Partition.cfg.Scheduler.builders.get()
+	}
 	l.Begin(o.builder)
 	for i := 0; i < o.Records; {
 		meta := l.Meta(o.builder)
@@ -192,4 +205,22 @@ func (o *Output) encode(seq uint64) error {
 		}
 	}
 	return nil
+}
+
+// builderPool keeps builders of transactions. None of them has much memory.
+type builderPool struct{ sync.Pool }
+
+const keepBuilder = 64 << 10
+
+func (p *builderPool) get() *log.Builder {
+	if b, ok := p.Get().(*log.Builder); ok {
+		return b
+	}
+	return log.NewBuilder(0)
+}
+
+func (p *builderPool) put(b *log.Builder) {
+	b.Reset(0)
+	b.Shrink(keepBuilder)
+	p.Put(b)
 }
