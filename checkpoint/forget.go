@@ -38,7 +38,8 @@ func tailOf(l *wal.Log) (t tail) {
 // keepTail is how much of the memory of the last entry is used again.
 const keepTail = 1 << 20
 
-// forget lets go of what has been written. The next entry is written behind it all the same, because that is where the file's descriptor stands.
+// forget lets go of what has been written. The next entry is written behind it all the same, because that is where the file's descriptor stands; generation.check
+// looks whether it is.
 func (t *tail) forget() {
 	if t.bytes == nil {
 		return

@@ -49,3 +49,25 @@ func TestNothingOfAGenerationStaysInMemory(t *testing.T) {
 		t.Errorf("%d keys are there again, want %d", keys, commits+1)
 	}
 }
+
+func TestAnEntryThatIsNotWhereItBelongsFailsTheGeneration(t *testing.T) {
+	w, err := OpenWAL(t.TempDir(), WALOptions{Create: true, hooks: hooks{unsynced: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	g := w.gen
+	first, second := []byte("the first entry"), []byte("the second one")
+	if err := g.append(first); err != nil || g.index != 2 { // behind the snapshot
+		t.Fatalf("entry %d, %v", g.index, err)
+	}
+	if err := g.check(g.size-int64(len(first))-1, first); err != nil {
+		t.Error(err)
+	}
+	if err := g.append(second); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.check(g.size-int64(len(second))-1, first[:len(second)]); err == nil {
+		t.Error("an entry was found that is not there")
+	}
+}

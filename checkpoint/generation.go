@@ -1,6 +1,8 @@
 package checkpoint
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -135,8 +137,26 @@ func (g *generation) append(entry []byte) error {
 		return err
 	}
 	g.tail.forget()
+	at := g.size
 	g.index++
 	g.size += int64(uvarintLen(uint64(len(entry))) + len(entry))
+	if g.index == 2 {
+		return g.check(at, entry)
+	}
+	return nil
+}
+
+// check makes sure that the first entry behind one that was forgotten is where recovery will look for it. A version of tidwall/wal that places entries by
+// what it remembers would be found out here, before anybody is told that one is durable.
+func (g *generation) check(at int64, entry []byte) error {
+	want := append(binary.AppendUvarint(nil, uint64(len(entry))), entry...)
+	got := make([]byte, len(want))
+	if _, err := g.file.ReadAt(got, at); err != nil {
+		return fmt.Errorf("read an entry back: %w", err)
+	}
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("an entry of %d bytes is not at %d, where it belongs", len(entry), at)
+	}
 	return nil
 }
 
