@@ -158,6 +158,9 @@ func (l *Log) VisibleEnd() int64 {
 // DurableEnd returns the offset behind the last record that is known to be durable.
 func (l *Log) DurableEnd() int64 { return l.durable.Load() }
 
+// SyncedEnd returns the offset behind the last record that is known to be durable in the segments, and not only in the commit log.
+func (l *Log) SyncedEnd() int64 { return l.synced.Load() }
+
 // ProvenSequence returns the highest sequence of the commit log that the frames found at opening prove to have been durable.
 // It looks at the newest frames only, which are those that count.
 func (l *Log) ProvenSequence() uint64 { return l.proven }

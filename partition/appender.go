@@ -72,7 +72,7 @@ func (p *Partition) append(ln *lane) {
 		a.land()
 		a.settle()
 		if q.Drained() {
-			p.release()
+			p.rested()
 			p.ended(ln)
 			return
 		}
@@ -154,6 +154,17 @@ func (a *appender) idle() {
 		a.timer.Reset(a.p.cfg.ReleaseAfter)
 	default:
 		a.p.letGo(a.ln)
+	}
+}
+
+// rested lets the log's file go, unless somebody waits for the lane to end in order to seal the partition: then that is for Rest, since it takes syncs that
+// publishers would wait for.
+func (p *Partition) rested() {
+	p.mu.Lock()
+	moving := p.moving
+	p.mu.Unlock()
+	if !moving {
+		p.release()
 	}
 }
 

@@ -130,9 +130,14 @@ func TestARequestThatCannotBeEncodedLeavesNoHoleInALargeRound(t *testing.T) {
 // wantReopened opens what a power cut would leave of a partition, and counts its records.
 func wantReopened(t *testing.T, mem *vfs.Mem, want int) {
 	t.Helper()
+	wantReopenedIn(t, mem, "p", want)
+}
+
+func wantReopenedIn(t *testing.T, mem *vfs.Mem, dir string, want int) {
+	t.Helper()
 	s := NewScheduler(SchedulerOptions{})
 	defer s.Close()
-	p, report, err := Open(Config{FS: mem.CrashClone(vfs.CrashOptions{}), Dir: "p", Scheduler: s}, nil, log.Proof{})
+	p, report, err := Open(Config{FS: mem.CrashClone(vfs.CrashOptions{}), Dir: dir, Scheduler: s}, nil, log.Proof{})
 	if err != nil || len(report.Problems) > 0 {
 		t.Fatalf("error %v, %+v", err, report)
 	}

@@ -57,14 +57,15 @@ func (p *Partition) settle() error {
 // soonSynced is how long a sync may take that a Seal is to do.
 const soonSynced = 2 * time.Millisecond
 
-// Approach makes ready for a Seal, while others publish: what the weaker modes have not synced is synced until little of it is left, or it does not become
-// less. It may be left out.
+// Approach makes ready for a Seal, while others publish: what is in the segments and not synced there, because of a weaker mode or because the journal has it, is
+// synced until little of it is left, or it does not become less. It may be left out.
 func (p *Partition) Approach() {
-	if p.cfg.Mode == log.ModeFsync {
+	if p.cfg.Mode == log.ModeFsync && p.pending.none() && p.log.SyncedEnd() >= p.log.VisibleEnd() {
 		return // only the round under way
 	}
 	for before := time.Duration(math.MaxInt64); ; {
 		begin := time.Now()
+		p.apply()
 		if p.log.SyncAhead() != nil {
 			return // it stays in the log
 		}
@@ -80,6 +81,7 @@ func (p *Partition) Approach() {
 func (p *Partition) Rest() error {
 	p.writing.Lock()
 	defer p.writing.Unlock()
+	p.load.Release()
 	return errors.Join(p.log.Mark(), p.log.Release())
 }
 

@@ -197,3 +197,44 @@ func TestTransactionsAreRefusedBehindASeal(t *testing.T) {
 	}
 	h.close(t)
 }
+
+// What the journal carries is not synced in the segments. Publishers do not wait for that to be done when it comes to a seal, nor for the log to be marked and its file let go.
+func TestASealSyncsLittleThatTheJournalHasCarried(t *testing.T) {
+	var data, names atomic.Int64 // syncs of the segment, and of anything else
+	mem := vfs.NewMem()
+	h := newHouse(t, vfs.NewFault(mem, vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+		switch {
+		case op.Kind == vfs.OpDatasync && strings.HasSuffix(op.Name, ".seg"):
+			data.Add(1)
+		case op.Kind == vfs.OpDatasync || op.Kind == vfs.OpSync || op.Kind == vfs.OpSyncDir:
+			names.Add(1)
+		}
+		return vfs.Outcome{}
+	})), log.ModeFsync, newFakeJournal(), 1)
+	p := h.parts[0]
+	for range 3 {
+		if _, err := h.s.Transact(t.Context(), put("k", "v"), []*Output{output(p, "transacted")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := publish(t.Context(), p, "queued"); err != nil { // there is an appender
+		t.Fatal(err)
+	}
+	data.Store(0)
+	p.Approach()
+	if data.Load() == 0 {
+		t.Error("approaching has synced nothing")
+	}
+	names.Store(0)
+	end, err := p.Seal(t.Context())
+	if err != nil || end != 4 || p.Log().SyncedEnd() != 4 {
+		t.Fatalf("sealed at %d, synced up to %d, %v", end, p.Log().SyncedEnd(), err)
+	}
+	if n := names.Load(); n > 0 {
+		t.Errorf("publishers waited for %d syncs of names and of the manifest", n)
+	}
+	if err := p.Rest(); err != nil || names.Load() == 0 {
+		t.Errorf("%d syncs of the manifest afterwards, %v", names.Load(), err)
+	}
+	wantReopenedIn(t, mem, "p0", 4)
+}
