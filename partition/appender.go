@@ -26,15 +26,16 @@ const (
 
 // appender is the goroutine that drains a lane.
 type appender struct {
-	p       *Partition
-	ln      *lane
-	builder *log.Builder
-	batch   []*Request
-	gather  int // requests in the last round
-	parcel  parcel
-	room    int64 // made sure of for the round
-	refused error // why the batch was refused when the journal asked for it
-	reduced bool  // the round is acknowledged before it is synced
+	p        *Partition
+	ln       *lane
+	builder  *log.Builder
+	batch    []*Request
+	gather   int           // requests in the last round
+	patience time.Duration // how long it is worth waiting for as many
+	parcel   parcel
+	room     int64 // made sure of for the round
+	refused  error // why the batch was refused when the journal asked for it
+	reduced  bool  // the round is acknowledged before it is synced
 
 	flights
 
@@ -101,12 +102,11 @@ func (a *appender) wait() {
 	if a.unsynced.IsZero() && a.ln.queue.Degrades(backpressure.Warning) { // what is not synced yet must not wait
 		a.linger()
 	}
-	limit := a.p.cfg.Scheduler.opts.Gather
-	if a.flying() || a.gather < 2 || limit <= 0 || a.ln.queue.Len() >= a.gather {
+	if a.flying() || a.gather < 2 || a.patience <= 0 || a.ln.queue.Len() >= a.gather {
 		return
 	}
 	begin := time.Now()
-	for turns := 0; turns < gatherTurns && time.Since(begin) < limit && a.ln.queue.Len() < a.gather; turns++ {
+	for turns := 0; turns < gatherTurns && time.Since(begin) < a.patience && a.ln.queue.Len() < a.gather; turns++ {
 		runtime.Gosched()
 	}
 }
@@ -189,9 +189,11 @@ func (a *appender) round() {
 	}
 	a.active = true
 	a.gather = len(a.batch)
+	begin := time.Now()
 	s.active.Add(1)
 	err := a.store()
 	s.active.Add(-1)
+	a.patience = min(time.Since(begin)/2, s.opts.Gather)
 	if a.written {
 		a.depart()
 	} else {
