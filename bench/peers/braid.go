@@ -35,7 +35,7 @@ type braidStore struct {
 	broker *braid.Broker
 	topic  *braid.Topic
 	one    []*braid.Record         // the record of Publish and Send
-	sets   [window][]*braid.Record // batches on their way
+	sets   [window][]*braid.Record // batches, or calls, on their way
 	in     []*braid.Topic          // what transactions consume
 	subs   []*braid.Subscription   // of in
 }
@@ -55,6 +55,11 @@ func openBraid(ctx context.Context, s setup) (io.Closer, error) {
 		return nil, err
 	}
 	store := &braidStore{broker: broker, topic: topic, one: []*braid.Record{{}}}
+	if s.Spread > 0 {
+		for i := range spreadCalls {
+			store.fill(i, make([]record, spreadWindow/spreadCalls*batchRecords)) // the memory comes into being
+		}
+	}
 	for i := range s.Inputs {
 		if err := store.addInput(ctx, fmt.Sprint("in-", i)); err != nil {
 			store.Close()
@@ -136,43 +141,47 @@ func (b *braidStore) PublishStream(ctx context.Context, next func() []record) er
 	return err
 }
 
-// PublishSpread has up to window batches on their way to all partitions: what is queued for a partition meanwhile is written together. The
-// partitions acknowledge side by side, so that each batch counts for itself.
+// spreadCalls is how many calls of PublishSpread are on their way. Each has as many batches as that leaves it, so that there is something in it for each partition.
+const spreadCalls = 8
+
+// PublishSpread has spreadCalls calls on their way to all partitions. The partitions acknowledge side by side, so that each call counts for itself.
 func (b *braidStore) PublishSpread(ctx context.Context, next func() []record) error {
-	var acked [window]chan struct{}
-	var left [window]atomic.Int32
-	var failed atomic.Pointer[error]
-	for i := range acked {
-		acked[i] = make(chan struct{}, 1)
-		acked[i] <- struct{}{}
+	free := make(chan int, spreadCalls)
+	for i := range spreadCalls {
+		free <- i
 	}
-	for i := 0; failed.Load() == nil; i = (i + 1) % window {
-		<-acked[i] // the batch before the last window ones
-		batch := next()
-		if len(batch) == 0 {
+	var left [spreadCalls]atomic.Int32
+	var failed atomic.Pointer[error]
+	var err error
+	g := gatherer{next: next}
+	for err == nil && failed.Load() == nil {
+		i := <-free // also: the records of the call before the last spreadCalls ones are acknowledged
+		recs := g.take(spreadWindow / spreadCalls)
+		if len(recs) == 0 {
+			free <- i
 			break
 		}
-		left[i].Store(int32(len(batch)))
+		left[i].Store(int32(len(recs)))
 		done := func(_ *braid.Record, err error) {
 			if err != nil {
 				first := err // a copy, so that err itself stays off the heap
 				failed.CompareAndSwap(nil, &first)
 			}
 			if left[i].Add(-1) == 0 {
-				acked[i] <- struct{}{}
+				free <- i
 			}
 		}
-		if err := b.topic.PublishAsync(ctx, done, b.fill(i, batch)...); err != nil {
-			return err
+		if err = b.topic.PublishAsync(ctx, done, b.fill(i, recs)...); err != nil {
+			free <- i
 		}
 	}
-	if err := b.topic.Flush(ctx); err != nil {
-		return err
+	for range spreadCalls { // all are acknowledged
+		<-free
 	}
-	if err := failed.Load(); err != nil {
-		return *err
+	if failed := failed.Load(); failed != nil {
+		err = *failed
 	}
-	return nil
+	return err
 }
 
 func (b *braidStore) Fill(ctx context.Context, committer int, recs []record) error {

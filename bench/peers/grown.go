@@ -45,7 +45,7 @@ func makeLog(ctx context.Context, dir string, bytes int64) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	next := newBatches().takeUntil(int(logRecords(bytes) / batchRecords))
+	next := newBatches(window).takeUntil(int(logRecords(bytes) / batchRecords))
 	return store.(streamPublisher).PublishStream(ctx, func() []record {
 		if ctx.Err() != nil {
 			return nil

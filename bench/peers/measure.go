@@ -47,15 +47,15 @@ var (
 // errCannot says that a store lacks the role that a workload needs.
 var errCannot = errors.New("cannot do this")
 
-// batches makes the batches of a bulk publisher, in memory that is used again after window of them. The first bytes of
+// batches makes the batches of a bulk publisher, in memory that is used again after a window of them. The first bytes of
 // each value are the record's number, from 0.
 type batches struct {
-	recs [window][]record
+	recs [][]record
 	next int // number of the next batch
 }
 
-func newBatches() *batches {
-	b := new(batches)
+func newBatches(window int) *batches {
+	b := &batches{recs: make([][]record, window)}
 	for i := range b.recs {
 		mem := noise(batchRecords * recordBytes)
 		b.recs[i] = make([]record, batchRecords)
@@ -68,7 +68,7 @@ func newBatches() *batches {
 }
 
 func (b *batches) take() []record {
-	recs := b.recs[b.next%window]
+	recs := b.recs[b.next%len(b.recs)]
 	first := uint64(b.next * batchRecords)
 	for i := range recs {
 		binary.LittleEndian.PutUint64(recs[i].Value, first+uint64(i))
@@ -106,7 +106,7 @@ func publishStream(ctx context.Context, store io.Closer, sc scale) ([]float64, e
 	if !ok {
 		return nil, errCannot
 	}
-	b := newBatches()
+	b := newBatches(window)
 	if err := p.PublishStream(ctx, b.takeUntil(window)); err != nil { // buffers come into being
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func publishSpread(streams int) measurement {
 		if err != nil {
 			return nil, err
 		}
-		b := newBatches()
+		b := newBatches(spreadWindow)
 		at := 0
 		take := func() []record {
 			recs := b.take()
@@ -231,7 +231,7 @@ func catchUp(ctx context.Context, store io.Closer, sc scale) ([]float64, error) 
 	if !ok || !ok2 {
 		return nil, errCannot
 	}
-	if err := p.PublishStream(ctx, newBatches().takeUntil(sc.Records/batchRecords)); err != nil {
+	if err := p.PublishStream(ctx, newBatches(window).takeUntil(sc.Records/batchRecords)); err != nil {
 		return nil, err
 	}
 	if s, ok := store.(settler); ok {

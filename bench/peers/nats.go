@@ -124,18 +124,18 @@ func (n *natsStore) PublishStream(ctx context.Context, next func() []record) err
 	if n.fsync {
 		return n.publishAtomic(ctx, next)
 	}
-	return n.publishFast(ctx, next, n.subjects[:1])
+	return n.publishFast(ctx, next, n.subjects[:1], window)
 }
 
 // PublishSpread spreads over subjects of one stream (documentation of NATS, "Subject Mapping and Partitioning").
 func (n *natsStore) PublishSpread(ctx context.Context, next func() []record) error {
-	return n.publishFast(ctx, next, n.subjects)
+	return n.publishFast(ctx, next, n.subjects, window) // the server closes a publisher that has many more on their way
 }
 
-func (n *natsStore) publishFast(ctx context.Context, next func() []record, subjects []string) error {
+func (n *natsStore) publishFast(ctx context.Context, next func() []record, subjects []string, window int) error {
 	fast, err := jetstreamext.NewFastPublisher(n.js, jetstreamext.FastPublishFlowControl{
 		Flow:               natsFlow,
-		MaxOutstandingAcks: (window - 1) * batchRecords / natsFlow, // the batch being added is not acknowledged either
+		MaxOutstandingAcks: uint16((window - 1) * batchRecords / natsFlow), // the batch being added is not acknowledged either
 		AckTimeout:         natsTimeout,
 	})
 	if err != nil {

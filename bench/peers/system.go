@@ -41,6 +41,8 @@ const (
 	batchRecords = 1000
 	// window bounds the batches that a bulk publisher may have accepted and not acknowledged.
 	window = 32
+	// spreadWindow is the window of one that publishes to many streams: it is what lingers, so that there is something for each of them to write.
+	spreadWindow = 400
 )
 
 // streamPublisher publishes in bulk, from one goroutine, to stream 0.
@@ -54,7 +56,7 @@ type streamPublisher interface {
 // spreadPublisher publishes in bulk, from one goroutine, to many streams.
 type spreadPublisher interface {
 	// PublishSpread is PublishStream, but that record i of all that next returns goes to stream i modulo setup.Spread. Its key is the one that
-	// keysFor gives for it.
+	// keysFor gives for it. The window is spreadWindow.
 	PublishSpread(ctx context.Context, next func() []record) error
 }
 

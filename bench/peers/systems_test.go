@@ -107,7 +107,7 @@ func TestWhatIsPublishedInBulkIsReadBackInOrderAndTheBatchesMemoryCanBeReused(t 
 		p := as[streamPublisher](t, store)
 		const n = window + 5 // so that the memory of the first batches is used again
 		var want []record
-		b := newBatches()
+		b := newBatches(window)
 		batches := 0
 		err := p.PublishStream(t.Context(), func() []record {
 			if batches++; batches > n {
@@ -198,7 +198,7 @@ func TestWhatIsPublishedInBulkToManyStreamsIsInEachInOrder(t *testing.T) {
 		p := as[spreadPublisher](t, store)
 		var want []record // of stream 0
 		all := 0
-		b := newBatches()
+		b := newBatches(spreadWindow)
 		batches := 0
 		err := p.PublishSpread(t.Context(), func() []record {
 			if batches++; batches > window+5 { // so that the memory of the first batches is used again

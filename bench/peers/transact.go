@@ -29,7 +29,7 @@ func transact(committers int) measurement {
 			return nil, errCannot
 		}
 		n := int(sc.Time.Seconds()*1.5*float64(mostTransactions(committers))) + 100
-		b := newBatches()
+		b := newBatches(window)
 		for i := range committers {
 			for left := n; left > 0; left -= batchRecords {
 				if err := t.Fill(ctx, i, b.take()[:min(left, batchRecords)]); err != nil {

@@ -18,7 +18,7 @@ import (
 // there is no delivery.
 var walSystem = system{
 	Name:  "wal",
-	About: "tidwall/wal: WriteBatch of 8 batches in bulk; a log for each stream; Read with NoCopy, which is not checked; the last 20 MB are in its memory",
+	About: "tidwall/wal: WriteBatch of 8 batches in bulk; a log for each stream, WriteBatch of all that is on its way for it; Read with NoCopy, which is not checked; the last 20 MB are in its memory",
 	Open:  openWAL,
 }
 
@@ -89,7 +89,7 @@ func (w *walStore) PublishStream(_ context.Context, next func() []record) error 
 func (w *walStore) PublishSpread(_ context.Context, next func() []record) error {
 	g := gatherer{next: next}
 	stream := 0
-	for recs := g.take(window); len(recs) > 0; recs = g.take(window) {
+	for recs := g.take(spreadWindow); len(recs) > 0; recs = g.take(spreadWindow) {
 		for _, r := range recs {
 			l := &w.logs[stream]
 			w.buf = appendRecord(w.buf[:0], r)

@@ -131,7 +131,7 @@ func workloads(sc scale) []workload {
 		if spread != fewPartitions {
 			id, goals = "W7-many", []goal{ofRow(0.5, "W7-few")}
 		}
-		title := fmt.Sprintf("publish in bulk to %d partitions in turn, no fsync", spread)
+		title := fmt.Sprintf("publish in bulk to %d partitions in turn, %d k on their way, no fsync", spread, spreadWindow*batchRecords/1000)
 		all = append(all, workload{
 			ID: id, Streams: 1, Spread: spread, Bulk: true, Measure: publishSpread(spread),
 			Rows:   []rowSpec{{id, title, recordsPerSecond, goals}},
