@@ -25,7 +25,8 @@ type Limits struct {
 	MaxTxnBytes int
 	// MaxMemoryBytes bounds the bytes of records that wait in the queues of all partitions together. Default 256 MiB, at least 1 MiB. When it is used up, each topic's
 	// Backpressure says what happens. A queue always takes one call's records when it is empty, so that no partition is stuck because of
-	// others; by that much, times the partitions at work, it may be passed. A single queue holds 64 MiB unless TopicConfig.Backpressure says otherwise.
+	// others; by that much, times the partitions at work, it may be passed. A single queue holds 64 MiB unless TopicConfig.Backpressure says otherwise. Up to 8 MiB of
+	// what is queued is there a second time, encoded.
 	MaxMemoryBytes int
 }
 

@@ -11,13 +11,15 @@ import (
 // appender has nothing else to do than to wait.
 const (
 	aheadFrom = 8 << 10
-	aheadTo   = 1 << 20 // what a request keeps encoded is bounded
+	aheadTo   = 1 << 20
+	// mostAhead bounds what all requests of a broker keep encoded: it is beside what the queues' limits bound.
+	mostAhead = 8 << 20
 )
 
 var aheads = sync.Pool{New: func() any { return new(log.Ahead) }}
 
-// encodeAhead encodes a request that is about to be queued, if that is worth it and the queue has room: encoded, it takes memory of the broker's, which the queue's limits
-// bound. What is wrong with its records is for the appender to find.
+// encodeAhead encodes a request that is about to be queued, if that is worth it, and not if its publisher would wait for room in the queue with it. What is wrong with its records
+// is for the appender to find.
 func (r *Request) encodeAhead(ln *lane) {
 	if r.ahead != nil || r.bytes < aheadFrom || r.bytes > aheadTo || ln.queue.Parked() {
 		return
@@ -29,22 +31,28 @@ func (r *Request) encodeAhead(ln *lane) {
 	if limits, depth := ln.queue.Limits(), ln.queue.Depth(); depth.Records+r.records > limits.MaxRecords || depth.Bytes+r.bytes > limits.MaxBytes {
 		return
 	}
-	a := aheads.Get().(*log.Ahead)
-	a.Reset()
-	a.Grow(int(r.bytes))
-	if ok, err := src.EncodeAhead(a); !ok || err != nil {
-		aheads.Put(a)
+	if r.part.cfg.Scheduler.ahead.Add(r.bytes) > mostAhead {
+		r.part.cfg.Scheduler.ahead.Add(-r.bytes)
 		return
 	}
-	r.ahead = a
+	r.ahead = aheads.Get().(*log.Ahead)
+	r.ahead.Reset()
+	r.ahead.Grow(int(r.bytes))
+	if ok, err := src.EncodeAhead(r.ahead); !ok || err != nil {
+		r.dropAhead()
+	}
 }
 
 // dropAhead gives the memory of what was encoded ahead back.
 func (r *Request) dropAhead() {
-	if r.ahead != nil && r.ahead.Cap() <= 2*aheadTo {
+	if r.ahead == nil {
+		return
+	}
+	if r.ahead.Cap() <= 2*aheadTo {
 		aheads.Put(r.ahead)
 	}
 	r.ahead = nil
+	r.part.cfg.Scheduler.ahead.Add(-r.bytes)
 }
 
 // pieces is the number of times that appendTo is to be called for the request.

@@ -116,6 +116,45 @@ func TestWhatTheQueueHasNoRoomForIsNotEncodedAhead(t *testing.T) {
 	}
 }
 
+func TestWhatIsEncodedAheadIsBoundedForAllPartitionsTogether(t *testing.T) {
+	h := newHouse(t, vfs.NewMem(), log.ModeFsync, nil, 2)
+	const records = 20
+	var encoded, left int64
+	reqs := make([][]*Request, len(h.parts))
+	held(t, h.parts[0], func() {
+		held(t, h.parts[1], func() {
+			for i := range 2 * mostAhead / (records * largeRecord) {
+				e := newEager(0, records)
+				p := h.parts[i%len(h.parts)]
+				r := e.request(p)
+				if err := p.Enqueue(t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+				encoded += e.ahead.Load() / records
+				reqs[i%len(h.parts)] = append(reqs[i%len(h.parts)], r)
+			}
+			left = h.s.ahead.Load()
+		})
+	})
+	if encoded == 0 || encoded*records*largeRecord > mostAhead || left != encoded*records*largeRecord {
+		t.Errorf("%d requests encoded ahead, %d bytes counted, of at most %d", encoded, left, mostAhead)
+	}
+	for i, p := range h.parts {
+		for _, r := range reqs[i] {
+			if err := r.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.Release()
+		}
+		if n := len(stored(t, p)); n != 1+len(reqs[i])*records {
+			t.Errorf("%d records in partition %d, want %d", n, i, 1+len(reqs[i])*records)
+		}
+	}
+	if left := h.s.ahead.Load(); left != 0 {
+		t.Errorf("%d bytes counted as encoded ahead, and there is nothing", left)
+	}
+}
+
 func TestPublishersThatEncodeAheadKeepTheirOrder(t *testing.T) {
 	p := testPartition(t, vfs.NewMem(), log.ModeOS)
 	const publishers, calls, records = 8, 40, 3

@@ -41,6 +41,7 @@ type Scheduler struct {
 	active  atomic.Int32 // partitions that are storing a round
 	settles atomic.Int64 // calls of Settle
 	device  busy         // somebody waits for a sync
+	ahead   atomic.Int64 // bytes of requests that are encoded ahead
 
 	mu      sync.Mutex
 	dirty   []*Partition            // ModeInterval: written to since the last sync
