@@ -162,14 +162,14 @@ func (w *WAL) round(reqs []*request) {
 	w.unmarked = true
 	w.durable.Store(w.work.seq)
 	w.visible.Store(w.work.freeze())
-	carried := false
+	told := false
 	for _, r := range reqs {
 		if r.carrier != nil && r.written {
-			carried = true
+			told = told || r.batch == nil // who comes with frames alone tells others
 			r.carrier.Durable()
 		}
 	}
-	if !carried { // whoever is answered now and goes on alone would share nothing with what is left to do here
+	if !told { // whoever is answered now and goes on alone would share nothing with what is left to do here
 		w.working.Store(false)
 	}
 	deliver(reqs, nil)

@@ -430,6 +430,12 @@ func TestWhoIsAnsweredDoesNotFindTheStoreBusyWithHim(t *testing.T) {
 		if w.Busy() {
 			t.Fatalf("busy after commit %d has returned", i)
 		}
+		if _, err := w.CommitFrames(t.Context(), putBatch("k", fmt.Sprint(i)), load(7, "frame")); err != nil {
+			t.Fatal(err)
+		}
+		if w.Busy() {
+			t.Fatalf("busy after transaction %d has returned", i)
+		}
 		if err := w.Prove(); err != nil {
 			t.Fatal(err)
 		}

@@ -210,7 +210,7 @@ func (a *appender) store() error {
 	for {
 		var err error
 		var other bool // the other way has to be taken
-		if reduced := a.reduces(); !reduced && a.p.cfg.Scheduler.shared(a.p, bytes) {
+		if reduced := a.reduces(); !reduced && a.p.cfg.Scheduler.shared(a.p, bytes, a.flying()) {
 			err, other = a.share(bytes)
 		} else {
 			err, other = a.direct(reduced)

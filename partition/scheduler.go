@@ -126,14 +126,16 @@ const directBytes = 256 << 10
 // What has to be synced anyway takes others along: if another partition is at it, or the journal, one sync does for all. One
 // partition alone writes and syncs its segment, which is one write less. While frames of the partition are in the
 // journal and not in the segment, or are about to be, there is no choice: offsets are in order on one path only.
-func (s *Scheduler) shared(p *Partition, bytes int64) bool {
+//
+// flying says that the partition has a sync of its own under way: what is written meanwhile shares the next one.
+func (s *Scheduler) shared(p *Partition, bytes int64, flying bool) bool {
 	j := s.journal.Load()
 	switch {
 	case j == nil:
 		return false
 	case p.txns.Load() > 0 || !p.pending.none():
 		return true
-	case s.opts.Mode != log.ModeFsync || bytes >= directBytes || (*j).Crowded():
+	case s.opts.Mode != log.ModeFsync || bytes >= directBytes || flying || (*j).Crowded():
 		return false
 	}
 	return s.active.Load() > 1 || (*j).Busy()
