@@ -62,6 +62,7 @@ func (r *run) underPressure(beside func(context.Context)) {
 		other.Wait()
 		r.account()
 	}
+	r.stored = 400
 	r.phase(300, false)
 	r.finish()
 }
