@@ -39,7 +39,6 @@ type Scheduler struct {
 
 	journal atomic.Pointer[Journal]
 	active  atomic.Int32 // partitions that are storing a round
-	settles atomic.Int64 // calls of Settle that have begun, and those that have ended
 	device  busy         // somebody waits for a sync
 	ahead   atomic.Int64 // bytes of requests that are encoded ahead
 
@@ -151,8 +150,6 @@ func (s *Scheduler) carries(p *Partition) {
 // Settle makes durable in the segments all frames that the journal has carried so far, and returns the partitions for which that
 // is not possible: their frames have to stay in the journal.
 func (s *Scheduler) Settle() (keep []uint64) {
-	s.settles.Add(1)
-	defer s.settles.Add(1)
 	s.mu.Lock()
 	carried := s.carried
 	s.carried = map[*Partition]struct{}{}
