@@ -36,6 +36,9 @@ import (
 // ErrPartitionFailed (it failed earlier), ErrNoSpace, ErrLimit (more records for one partition
 // than Limits.MaxQueueDepth), ErrTopicNotFound (the topic was deleted), ErrClosed, ErrReadOnly.
 //
+// If ctx cannot end, as context.Background, and nobody else is publishing to the partition, the calling goroutine writes the records itself, which saves two hand-overs
+// to another one: a microsecond and more a call.
+//
 // It is safe for concurrent use. The records and their memory belong to the caller
 // again when Publish returns, whatever it returns.
 func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
@@ -70,7 +73,12 @@ func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
 // queue queues a part of a Publish.
 func (p *callPart) queue(ctx context.Context) {
 	req := p.to.live.NewRequest(p, len(p.recs), p.bytes, nil)
-	if p.err = p.to.live.Enqueue(ctx, req); p.err == nil {
+	if len(p.c.parts) == 1 { // nothing else is to be queued before waiting
+		p.err = p.to.live.Submit(ctx, req)
+	} else {
+		p.err = p.to.live.Enqueue(ctx, req)
+	}
+	if p.err == nil {
 		p.req = req
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -514,7 +515,11 @@ func changeLayout(ctx context.Context, t *testing.T, topic *Topic, rnd *rand.Ran
 		} else {
 			_, err = topic.Split(ctx, active[i].ID)
 		}
-		if one := new(partition.IndivisibleError); err != nil && ctx.Err() == nil && !errors.As(err, &one) {
+		switch one := new(partition.IndivisibleError); {
+		case errors.As(err, &one): // for now: only one publisher was at work lately
+			n--
+			runtime.Gosched()
+		case err != nil && ctx.Err() == nil:
 			t.Error(err)
 		}
 	}

@@ -33,7 +33,7 @@ func BenchmarkLatency(b *testing.B) {
 			measure(b, interval, func(seq, due int64) {
 				binary.LittleEndian.PutUint64(rec.Value, uint64(seq))
 				binary.LittleEndian.PutUint64(rec.Value[8:], uint64(due))
-				if err := t.Publish(ctx, rec); err != nil {
+				if err := t.Publish(context.Background(), rec); err != nil {
 					b.Error(err)
 				}
 			}, func(deliver func(seq, due int64)) {

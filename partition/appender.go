@@ -24,7 +24,7 @@ const (
 	keepBuffer = 4 << 20
 )
 
-// appender is the goroutine that drains a lane.
+// appender is what the goroutine that drains a lane works with. While that rests, a publisher may borrow it: see Submit.
 type appender struct {
 	p        *Partition
 	ln       *lane
@@ -42,6 +42,7 @@ type appender struct {
 	unsynced time.Time // when the first round was written that is stored and not synced; zero: there is none
 
 	timer  *time.Timer
+	soon   bool // the timer is for what the journal has
 	active bool // something was done since the timer was set
 	marked bool // the log has been marked since it was last active
 }
@@ -77,24 +78,37 @@ func (p *Partition) append(ln *lane) {
 			p.ended(ln)
 			return
 		}
-		if !q.Park() {
-			continue
-		}
-		soon := !p.pending.none()
-		if soon {
-			a.timer.Reset(applyAfter)
-		}
-		select {
-		case <-q.Wake():
-		case <-a.timer.C:
-			if soon {
-				p.apply()
-				a.timer.Reset(p.cfg.MarkAfter)
-				continue
-			}
-			a.idle()
+		if q.Park() {
+			a.rest()
 		}
 	}
+}
+
+// rest waits until something is queued, or until it is time for what is done when nothing is. Meanwhile the appender can be borrowed.
+func (a *appender) rest() {
+	if !a.p.pending.none() {
+		a.applySoon()
+	}
+	a.ln.resting <- a
+	select {
+	case <-a.ln.queue.Wake():
+		<-a.ln.resting
+	case <-a.timer.C:
+		<-a.ln.resting
+		if !a.soon {
+			a.idle()
+			return
+		}
+		a.p.apply()
+		a.soon = false
+		a.timer.Reset(a.p.cfg.MarkAfter)
+	}
+}
+
+// applySoon sets the timer for what the journal has to be written to the segment.
+func (a *appender) applySoon() {
+	a.soon = true
+	a.timer.Reset(applyAfter)
 }
 
 // wait gathers: publishers that the last round has woken are on their way back.

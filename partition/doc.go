@@ -16,12 +16,16 @@
 // # The appender
 //
 // One goroutine per partition with work to do takes requests from the ring, encodes all that are there
-// into frames in one reused buffer, and hands it to the [Scheduler]. No publisher does I/O, and nothing that a
-// publisher needs in order to enqueue or withdraw is held during I/O. The ring, the buffer and the goroutine come into being with the
+// into frames in one reused buffer, and hands it to the [Scheduler]. Nothing that a publisher needs in order to enqueue or withdraw is held during I/O, and no
+// publisher whose context can end does any. The ring, the buffer and the goroutine come into being with the
 // first request and are let go when the partition has been idle, so that ten thousand idle partitions cost next to nothing.
 //
 // While the appender is busy, a publisher with many records encodes them itself before it queues them (see encodeAhead), and the appender copies them. They are still
 // queued then: they may be withdrawn or dropped, and their offsets and their frame are decided by the appender.
+//
+// While the appender rests, a publisher that would only wait for it may be it: see [Partition.Submit]. What the appender works with is one value, which is in a channel while its
+// goroutine rests; whoever takes it out is the appender, until it is put back. The goroutine takes it out before it does anything, so a publisher's round is like one of its own: nothing
+// passes it by, and closing, sealing and letting go wait for it.
 //
 // # Letting go
 //

@@ -103,9 +103,11 @@ type Partition struct {
 // lane is a partition at work: the queue and the appender that drains it.
 type lane struct {
 	queue    *backpressure.Queue[*Request]
-	previous *lane         // whose appender ends first
-	done     chan struct{} // closed when the appender has ended
-	hasty    atomic.Bool   // closing: refuse what is still queued
+	previous *lane          // whose appender ends first
+	done     chan struct{}  // closed when the appender has ended
+	resting  chan *appender // has it while its goroutine rests; whoever takes it out is the appender
+	crowded  atomic.Int32   // so many of the next large requests are not their publishers' to store
+	hasty    atomic.Bool    // closing: refuse what is still queued
 }
 
 // Create makes a new partition, durably. Its directory must not exist.
@@ -346,7 +348,7 @@ func (p *Partition) startLane() (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln := &lane{queue: q, previous: p.last, done: make(chan struct{})}
+	ln := &lane{queue: q, previous: p.last, done: make(chan struct{}), resting: make(chan *appender, 1)}
 	p.last = ln
 	p.lane.Store(ln)
 	go p.append(ln)

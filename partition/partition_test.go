@@ -45,7 +45,7 @@ func testPartition(t testing.TB, fsys vfs.FS, mode log.Mode) *Partition {
 func publish(ctx context.Context, p *Partition, values ...string) (int64, error) {
 	r := request(p, values...)
 	defer r.Release()
-	if err := p.Enqueue(ctx, r); err != nil {
+	if err := p.Submit(ctx, r); err != nil {
 		return 0, err
 	}
 	if err := r.Wait(ctx); err != nil {

@@ -226,4 +226,14 @@ var logMutants = []mutant{
 		new:     `	return drift.Abs() <= clockTolerance || true`,
 		noticed: []tests{by("log", "TestAgeRemovesSegmentsAndAJumpingClockDoesNot")},
 	},
+	{
+		name: "undecodable-stays",
+		why:  "a record that cannot be decoded stays an error, and is not passed over",
+		file: "log/decoder.go",
+		old: `		f.at = -1
+`,
+		new: `		f.next, f.left = f.next+1, f.left-1
+`,
+		noticed: []tests{by("log", "TestARecordThatCannotBeDecodedIsAnErrorAgainAndAgain")},
+	},
 }

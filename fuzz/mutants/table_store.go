@@ -208,4 +208,22 @@ var storeMutants = []mutant{
 		g.filled`,
 		noticed: []tests{by("checkpoint", "TestAFullDiskRefusesCommitsAndTheStoreGoesOn").endsIn(5 * time.Second)},
 	},
+	{
+		name: "forgotten-checked",
+		why:  "an entry behind one that was forgotten is where recovery will look for it",
+		file: "checkpoint/generation.go",
+		old: `	if !bytes.Equal(got, want) {
+		return fmt.Errorf("an entry`,
+		new: `	if !bytes.Equal(got, got) {
+		return fmt.Errorf("an entry`,
+		noticed: []tests{by("checkpoint", "TestAnEntryThatIsNotWhereItBelongsFailsTheGeneration")},
+	},
+	{
+		name:    "forget",
+		why:     "a generation is not kept in memory while it is written",
+		file:    "checkpoint/forget.go",
+		old:     `	t.entries.SetLen(0)`,
+		new:     ``,
+		noticed: []tests{by("checkpoint", "TestNothingOfAGenerationStaysInMemory")},
+	},
 }

@@ -51,12 +51,14 @@ func (p *Producer) Publish(ctx context.Context, calls int) error {
 	for range calls {
 		recs, ops := p.batch()
 		call, cancel := ctx, context.CancelFunc(func() {})
-		switch p.rng.IntN(20) {
-		case 0:
+		switch n := p.rng.IntN(20); {
+		case n == 0:
 			call, cancel = context.WithTimeout(ctx, time.Duration(p.rng.IntN(200))*time.Microsecond)
-		case 1:
+		case n == 1:
 			call, cancel = context.WithCancel(ctx)
 			cancel()
+		case n < 10: // a publisher that cannot give up may store what it has itself
+			call = context.WithoutCancel(ctx)
 		}
 		err := p.topic.Publish(call, recs...)
 		cancel()
