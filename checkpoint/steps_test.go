@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -424,24 +425,55 @@ func TestAFailureAnswersEverybodyOnce(t *testing.T) {
 }
 
 func TestWhoIsAnsweredDoesNotFindTheStoreBusyWithHim(t *testing.T) {
-	w := mustOpen(t, t.TempDir(), quick(true))
-	for i := range 300 {
-		mustCommit(t, w, putBatch("k", fmt.Sprint(i)))
-		if w.Busy() {
-			t.Fatalf("busy after commit %d has returned", i)
-		}
-		if _, err := w.CommitFrames(t.Context(), putBatch("k", fmt.Sprint(i)), load(7, "frame")); err != nil {
-			t.Fatal(err)
-		}
-		if w.Busy() {
-			t.Fatalf("busy after transaction %d has returned", i)
-		}
-		if err := w.Prove(); err != nil {
-			t.Fatal(err)
-		}
-		if w.Busy() {
-			t.Fatalf("busy after proof %d has returned", i)
-		}
+	ways := map[string]func(w *WAL) error{
+		"commit": func(w *WAL) error {
+			_, err := w.Commit(t.Context(), putBatch("k", strings.Repeat("x", 500)))
+			return err
+		},
+		"transaction": func(w *WAL) error {
+			_, err := w.CommitFrames(t.Context(), putBatch("k", "v"), load(7, strings.Repeat("x", 500)))
+			return err
+		},
 	}
-	mustClose(t, w)
+	for name, commit := range ways {
+		t.Run(name, func(t *testing.T) {
+			var armed atomic.Bool
+			held, release := make(chan struct{}), make(chan struct{})
+			opts := quick(true)
+			opts.hooks.foreground = true
+			opts.hooks.before = func(step string) error { // what the committer does once it has answered
+				if step == "make generation directory" && armed.Swap(false) {
+					close(held)
+					<-release
+				}
+				return nil
+			}
+			w := mustOpen(t, t.TempDir(), opts)
+			armed.Store(true)
+			for answered := false; !answered; {
+				if err := commit(w); err != nil {
+					t.Fatal(err)
+				}
+				if w.Busy() {
+					t.Error("busy with what it has answered")
+				}
+				select {
+				case <-held:
+					answered = true
+				default:
+				}
+			}
+			if w.Busy() {
+				t.Error("busy with what comes behind an answer")
+			}
+			close(release)
+			if err := w.Prove(); err != nil {
+				t.Error(err)
+			}
+			if w.Busy() {
+				t.Error("busy with a proof that it has given")
+			}
+			mustClose(t, w)
+		})
+	}
 }

@@ -274,10 +274,20 @@ func TestARoundIsSyncedWhileTheNextIsWritten(t *testing.T) {
 	wantNumbers(t, p, append([]int{1000, 0}, numbers(0, 320)...)...)
 }
 
+// moody is a journal that is busy when it is told to be.
+type moody struct {
+	*fakeJournal
+	busy atomic.Bool
+}
+
+func (j *moody) Busy() bool { return j.busy.Load() }
+
+// Also when the journal invites it: its own partition's sync would have to end before.
 func TestALesserRoundIsWrittenWhileASyncIsUnderWayToo(t *testing.T) {
+	j := &moody{fakeJournal: newFakeJournal()}
 	var large2, done atomic.Bool // the second large request has been written; a sync has been held
 	syncing, written := make(chan struct{}), make(chan struct{}, 1)
-	p := testPartition(t, vfs.NewFault(vfs.NewMem(), vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
+	h := newHouse(t, vfs.NewFault(vfs.NewMem(), vfs.InjectorFunc(func(op vfs.Op) vfs.Outcome {
 		switch {
 		case op.Kind == vfs.OpDatasync && large2.Load() && done.CompareAndSwap(false, true):
 			close(syncing)
@@ -295,7 +305,8 @@ func TestALesserRoundIsWrittenWhileASyncIsUnderWayToo(t *testing.T) {
 			}
 		}
 		return vfs.Outcome{}
-	})), log.ModeFsync)
+	})), log.ModeFsync, j, 1)
+	p := h.parts[0]
 	// The first is written and, since there is more, not synced here. So the second is written, and the sync of both begins elsewhere, since there is a third, too large to be written together with the last.
 	reqs := []*Request{large{first: 1, records: 10}.request(p, nil), large{first: 11, records: 61}.request(p, nil), large{first: 72, records: 15}.request(p, nil)}
 	signal := make(chan struct{}) // until all are queued
@@ -307,6 +318,7 @@ func TestALesserRoundIsWrittenWhileASyncIsUnderWayToo(t *testing.T) {
 	}
 	close(signal)
 	<-syncing
+	j.busy.Store(true)
 	lesser := large{first: 87, records: 3}.request(p, nil)
 	if err := p.Enqueue(t.Context(), lesser); err != nil {
 		t.Fatal(err)
