@@ -263,4 +263,12 @@ var partitionMutants = []mutant{
 		new:     `	if r.part.cfg.Scheduler.ahead.Add(r.bytes) < 0 {`,
 		noticed: []tests{by("partition", "TestWhatIsEncodedAheadIsBoundedForAllPartitionsTogether")},
 	},
+	{
+		name:    "flying-joins",
+		why:     "what is little and comes while its partition is being synced joins the next sync, and does not wait for this one to go another way",
+		file:    "partition/scheduler.go",
+		old:     ` || flying || (*j).Crowded():`,
+		new:     ` || (*j).Crowded():`,
+		noticed: []tests{by("partition", "TestALesserRoundIsWrittenWhileASyncIsUnderWayToo")},
+	},
 }

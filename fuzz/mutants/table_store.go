@@ -226,4 +226,12 @@ var storeMutants = []mutant{
 		new:     ``,
 		noticed: []tests{by("checkpoint", "TestNothingOfAGenerationStaysInMemory")},
 	},
+	{
+		name:    "answered-idle",
+		why:     "who has been answered does not find the store busy with him",
+		file:    "checkpoint/round.go",
+		old:     `	if !told { // whoever`,
+		new:     `	if false { // whoever`,
+		noticed: []tests{by("checkpoint", "TestWhoIsAnsweredDoesNotFindTheStoreBusyWithHim")},
+	},
 }
