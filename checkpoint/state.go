@@ -31,11 +31,10 @@ func (s *state) size() (keys int, bytes int64) {
 
 // put sets a key.
 func (s *state) put(it *item) {
-	if old := s.keys.get(it.key); old != nil {
+	if old := s.keys.put(it); old != nil {
 		s.bytes -= cost(old.key, old.value)
 	}
 	s.bytes += cost(it.key, it.value)
-	s.keys.put(it)
 }
 
 // remove deletes a key if it is there.

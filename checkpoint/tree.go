@@ -3,7 +3,6 @@ package checkpoint
 import (
 	"bytes"
 	"slices"
-	"sort"
 )
 
 // tree is a persistent B+tree: ordered, with copies that cost nothing. A node belongs
@@ -45,6 +44,7 @@ const (
 // above everything in kid i and not above anything in kid i+1.
 type node struct {
 	own   *owner
+	heads heads
 	items []*item
 	seps  [][]byte
 	kids  []*node
@@ -54,14 +54,61 @@ func (n *node) leaf() bool { return n.kids == nil }
 
 func (n *node) size() int { return len(n.items) + len(n.kids) }
 
-// find returns where a key is among a leaf's items, or belongs.
+// key returns key i of the node.
+func (n *node) key(i int) []byte {
+	if n.leaf() {
+		return n.items[i].key
+	}
+	return n.seps[i]
+}
+
+// find returns where a key is among the node's, or belongs.
 func (n *node) find(key []byte) (int, bool) {
-	return slices.BinarySearchFunc(n.items, key, func(it *item, key []byte) int { return bytes.Compare(it.key, key) })
+	lo, hi := n.heads.find(key)
+	for lo < hi { // the heads do not tell them apart
+		mid := (lo + hi) / 2
+		switch c := bytes.Compare(n.key(mid), key); {
+		case c == 0:
+			return mid, true
+		case c < 0:
+			lo = mid + 1
+		default:
+			hi = mid
+		}
+	}
+	return lo, false
 }
 
 // kid returns the index of the kid that a key belongs to.
 func (n *node) kid(key []byte) int {
-	return sort.Search(len(n.seps), func(i int) bool { return bytes.Compare(n.seps[i], key) > 0 })
+	i, found := n.find(key)
+	if found {
+		i++
+	}
+	return i
+}
+
+// rehead makes the heads anew.
+func (n *node) rehead() {
+	count := len(n.items) + len(n.seps)
+	n.heads.list = n.heads.list[:0]
+	if count == 0 {
+		n.heads.skip = 0
+		return
+	}
+	n.heads.share(n.key(0), n.key(count-1))
+	for i := range count {
+		n.heads.list = append(n.heads.list, n.heads.of(n.key(i)))
+	}
+}
+
+// keyed takes note of a key that has just been put at i.
+func (n *node) keyed(i int, key []byte) {
+	if len(n.heads.list) == 0 || !n.heads.shared(key) {
+		n.rehead()
+		return
+	}
+	n.heads.list = slices.Insert(n.heads.list, i, n.heads.of(key))
 }
 
 // freeze returns a copy that later changes of t leave alone.
@@ -80,7 +127,8 @@ func (t *tree) mutable(n *node) *node {
 	if n.own == t.own {
 		return n
 	}
-	c := &node{own: t.own}
+	c := &node{own: t.own, heads: n.heads}
+	c.heads.list = append(make([]uint64, 0, maxFanout+1), n.heads.list...)
 	if n.leaf() {
 		c.items = append(make([]*item, 0, maxFanout+1), n.items...)
 	} else {
@@ -104,33 +152,36 @@ func (t *tree) get(key []byte) *item {
 	return nil
 }
 
-// put sets a key.
-func (t *tree) put(it *item) {
+// put sets a key, and returns what it was.
+func (t *tree) put(it *item) (old *item) {
 	if t.root == nil {
 		t.root = &node{}
 	}
 	t.root = t.mutable(t.root)
-	added, right, sep := t.insert(t.root, it)
+	old, right, sep := t.insert(t.root, it)
 	if right != nil {
 		t.root = &node{own: t.own, seps: [][]byte{sep}, kids: []*node{t.root, right}}
+		t.root.rehead()
 	}
-	if added {
+	if old == nil {
 		t.n++
 	}
+	return old
 }
 
-// insert puts an item below a mutable node. A node that has become too large is split:
+// insert puts an item below a mutable node, and returns what it takes the place of. A node that has become too large is split:
 // then its new right neighbour is returned, and the key between the two.
-func (t *tree) insert(n *node, it *item) (added bool, right *node, sep []byte) {
+func (t *tree) insert(n *node, it *item) (old *item, right *node, sep []byte) {
 	if n.leaf() {
 		i, found := n.find(it.key)
 		if found {
-			n.items[i] = it
-			return false, nil, nil
+			old, n.items[i] = n.items[i], it
+			return old, nil, nil
 		}
 		n.items = slices.Insert(n.items, i, it)
+		n.keyed(i, it.key)
 		if len(n.items) <= maxFanout {
-			return true, nil, nil
+			return nil, nil, nil
 		}
 		mid := len(n.items) / 2
 		if i == len(n.items)-1 {
@@ -138,23 +189,28 @@ func (t *tree) insert(n *node, it *item) (added bool, right *node, sep []byte) {
 		}
 		right = &node{own: t.own, items: slices.Clone(n.items[mid:])}
 		n.items = slices.Delete(n.items, mid, len(n.items))
-		return true, right, right.items[0].key
+		n.rehead()
+		right.rehead()
+		return nil, right, right.items[0].key
 	}
 	i := n.kid(it.key)
 	n.kids[i] = t.mutable(n.kids[i])
-	added, below, sep := t.insert(n.kids[i], it)
+	old, below, sep := t.insert(n.kids[i], it)
 	if below == nil {
-		return added, nil, nil
+		return old, nil, nil
 	}
 	n.kids, n.seps = slices.Insert(n.kids, i+1, below), slices.Insert(n.seps, i, sep)
+	n.keyed(i, sep)
 	if len(n.kids) <= maxFanout {
-		return added, nil, nil
+		return old, nil, nil
 	}
 	mid := len(n.kids) / 2
 	sep = n.seps[mid-1]
 	right = &node{own: t.own, kids: slices.Clone(n.kids[mid:]), seps: slices.Clone(n.seps[mid:])}
 	n.kids, n.seps = slices.Delete(n.kids, mid, len(n.kids)), slices.Delete(n.seps, mid-1, len(n.seps))
-	return added, right, sep
+	n.rehead()
+	right.rehead()
+	return old, right, sep
 }
 
 // delete removes a key that is there.
@@ -176,6 +232,7 @@ func (t *tree) remove(n *node, key []byte) {
 	if n.leaf() {
 		if i, found := n.find(key); found {
 			n.items = slices.Delete(n.items, i, i+1)
+			n.heads.list = slices.Delete(n.heads.list, i, i+1)
 		}
 		return
 	}
@@ -202,8 +259,10 @@ func (t *tree) join(n *node, i int) bool {
 		left.seps = append(append(left.seps, n.seps[i]), right.seps...)
 		left.kids = append(left.kids, right.kids...)
 	}
+	left.rehead()
 	n.kids[i] = left
 	n.kids, n.seps = slices.Delete(n.kids, i+1, i+2), slices.Delete(n.seps, i, i+1)
+	n.heads.list = slices.Delete(n.heads.list, i, i+1)
 	return true
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -98,6 +99,7 @@ func TestTheTreeAgreesWithAMapAndCopiesStayAsTheyWere(t *testing.T) {
 			}
 			if i%1000 == 999 && tr.root != nil {
 				checkNode(t, tr.root, nil, nil)
+				checkHeads(t, tr.root)
 			}
 		}
 		if diff := cmp.Diff(ofMap(m), itemsOf(&tr)); diff != "" {
@@ -117,5 +119,83 @@ func TestTheTreeAgreesWithAMapAndCopiesStayAsTheyWere(t *testing.T) {
 		if tr.root != nil || tr.n != 0 || tr.get([]byte("x")) != nil {
 			t.Fatalf("seed %d: the emptied tree has %d items", seed, tr.n)
 		}
+	}
+}
+
+// Keys that are hard to tell apart by a few of their bytes: they differ in zeros at the end, behind a long beginning that they share, or in their length alone.
+func TestTheTreeTellsKeysApartThatLookAlike(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	fronts := []string{"", "a", "12345678", "123456789", strings.Repeat("x", maxSkip-1), strings.Repeat("x", maxSkip+9)}
+	random := func() string {
+		b := []byte(fronts[rng.IntN(len(fronts))])
+		for range rng.IntN(14) {
+			b = append(b, "\x00\x00\x01\xff"[rng.IntN(4)])
+		}
+		return string(b)
+	}
+	for range 4 {
+		var tr tree
+		m := map[string]string{}
+		for i := range 12_000 {
+			key := random()
+			want, found := m[key]
+			switch it := tr.get([]byte(key)); {
+			case found != (it != nil) || found && string(it.value) != want:
+				t.Fatalf("key %q: %v, want %q, %v", key, it, want, found)
+			case found && rng.IntN(2) == 0:
+				tr.delete([]byte(key))
+				delete(m, key)
+			default:
+				value := fmt.Sprint(i)
+				old := tr.put(newItem([]byte(key), []byte(value), 1))
+				if found != (old != nil) || found && string(old.value) != want {
+					t.Fatalf("key %q: it was %v, want %q, %v", key, old, want, found)
+				}
+				m[key] = value
+			}
+			if rng.IntN(1000) == 0 {
+				tr.freeze()
+			}
+			if i%3000 == 0 {
+				checkHeads(t, tr.root)
+			}
+		}
+		if diff := cmp.Diff(ofMap(m), itemsOf(&tr)); diff != "" {
+			t.Fatal(diff)
+		}
+		for range 300 { // a scan begins where it is told to
+			from := random()
+			var first string
+			tr.ascend([]byte(from), func(it *item) bool { first = string(it.key); return false })
+			want := ""
+			for _, key := range slices.Sorted(maps.Keys(m)) {
+				if key >= from {
+					want = key
+					break
+				}
+			}
+			if first != want {
+				t.Fatalf("from %q: %q, want %q", from, first, want)
+			}
+		}
+	}
+}
+
+// checkHeads verifies that each node has the heads of its keys.
+func checkHeads(t *testing.T, n *node) {
+	t.Helper()
+	keys := len(n.items) + len(n.seps)
+	if len(n.heads.list) != keys {
+		t.Fatalf("%d heads of %d keys", len(n.heads.list), keys)
+	}
+	for i := range keys {
+		if !n.heads.shared(n.key(i)) || n.heads.list[i] != n.heads.of(n.key(i)) {
+			t.Fatalf("the head of %q behind %q is %x", n.key(i), n.heads.prefix[:n.heads.skip], n.heads.list[i])
+		}
+	}
+	for _, kid := range n.kids {
+		checkHeads(t, kid)
 	}
 }

@@ -234,4 +234,12 @@ var storeMutants = []mutant{
 		new:     `	if false { // whoever`,
 		noticed: []tests{by("checkpoint", "TestWhoIsAnsweredDoesNotFindTheStoreBusyWithHim")},
 	},
+	{
+		name:    "heads-shared",
+		why:     "a key that does not begin as those of a node is not looked for among them",
+		file:    "checkpoint/heads.go",
+		old:     `	if !h.shared(key) {`,
+		new:     `	if len(key) < h.skip {`,
+		noticed: []tests{by("checkpoint", "TestTheTreeTellsKeysApartThatLookAlike")},
+	},
 }
