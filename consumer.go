@@ -26,6 +26,7 @@ type consumer struct {
 	begin  *sync.Cond // ready has grown, or draining has begun
 	ended  *sync.Cond // a handler has returned
 	lanes  map[string]*lane
+	empty  []*lane // to be used again
 	ready  []*lane
 	claims map[*subPartition]*claim
 	held   int // records in claims
@@ -39,15 +40,25 @@ type consumer struct {
 
 // lane are the records of one key that wait, in their order; the first may be at work.
 type lane struct {
-	key  string
-	own  bool // of one record without a key; not in lanes
-	work []*task
+	key         string
+	own         bool // of one record without a key; not in lanes
+	first, last *task
 }
 
-// task is a record on its way.
+func (l *lane) add(w *task) {
+	if l.first == nil {
+		l.first = w
+	} else {
+		l.last.next = w
+	}
+	l.last = w
+}
+
+// task is a record on its way. Those of one delivery are one piece of memory, so whoever is through with one lets go of its record.
 type task struct {
 	rec      *Record
 	claim    *claim
+	next     *task // of the lane
 	attempts int
 	done     bool
 	reason   error // not nil when done: it goes to the dead letters
@@ -158,9 +169,10 @@ func (c *consumer) finish(w *task) {
 
 // take puts records into their lanes.
 func (c *consumer) take(recs []*Record) {
+	tasks := make([]task, len(recs))
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, rec := range recs {
+	for i, rec := range recs {
 		part := rec.origin.part
 		cl := c.claims[part]
 		if cl == nil {
@@ -168,22 +180,36 @@ func (c *consumer) take(recs []*Record) {
 			cl.ctx, cl.cancel = context.WithCancel(c.ctx)
 			c.claims[part] = cl
 		}
-		w := &task{rec: rec, claim: cl}
+		w := &tasks[i]
+		w.rec, w.claim = rec, cl
 		cl.tasks = append(cl.tasks, w)
 		c.held++
 		l, waits := (*lane)(nil), false
 		if rec.Key == nil {
-			l = &lane{own: true}
+			l = c.lane()
+			l.own = true
 		} else if l, waits = c.lanes[string(rec.Key)]; !waits {
-			l = &lane{key: string(rec.Key)}
+			l = c.lane()
+			l.key = string(rec.Key)
 			c.lanes[l.key] = l
 		}
-		l.work = append(l.work, w)
+		l.add(w)
 		if !waits {
 			c.ready = append(c.ready, l)
 			c.begin.Signal()
 		}
 	}
+}
+
+// lane returns one in which there is nothing.
+func (c *consumer) lane() *lane {
+	n := len(c.empty)
+	if n == 0 {
+		return new(lane)
+	}
+	l := c.empty[n-1]
+	c.empty = c.empty[:n-1]
+	return l
 }
 
 // work handles the first record of a ready lane, again and again.
@@ -199,7 +225,7 @@ func (c *consumer) work() {
 		}
 		l := c.ready[0]
 		c.ready = c.ready[1:]
-		if w := l.work[0]; w.claim.stops || !c.attempt(w) {
+		if w := l.first; w.claim.stops || !c.attempt(w) {
 			c.leaveLane(l)
 		} else {
 			time.AfterFunc(c.opts.backoff(w.attempts), func() { c.again(l) })
@@ -239,14 +265,17 @@ func (c *consumer) again(l *lane) {
 
 // leaveLane takes the first record out of a lane. The next one is ready at once.
 func (c *consumer) leaveLane(l *lane) {
-	l.work = l.work[1:]
-	switch {
-	case len(l.work) > 0:
+	if w := l.first; w.next != nil {
+		l.first, w.next = w.next, nil
 		c.ready = append(c.ready, l)
 		c.begin.Signal()
-	case !l.own:
+		return
+	}
+	if !l.own {
 		delete(c.lanes, l.key)
 	}
+	*l = lane{}
+	c.empty = append(c.empty, l) // no more than there were records at a time
 }
 
 // try calls the handler and tells of a failure.

@@ -147,6 +147,9 @@ func (c *consumer) committed(batch map[*claim][]*task) {
 		if c.claims[cl.part] != cl {
 			continue // forgotten meanwhile
 		}
+		for _, w := range done {
+			w.rec = nil
+		}
 		cl.tasks = cl.tasks[len(done):]
 		c.done -= len(done)
 		c.give(len(done))
