@@ -207,6 +207,7 @@ func (c *consumer) lost(ids []PartitionID) {
 		for _, w := range cl.tasks {
 			if w.done {
 				c.done--
+				w.rec = nil
 			}
 		}
 		c.give(len(cl.tasks))

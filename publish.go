@@ -54,7 +54,7 @@ func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
 	}
 	began := time.Now()
 	for i := range c.parts {
-		c.parts[i].queue(ctx)
+		c.parts[i].queue(ctx, len(c.parts) == 1)
 	}
 	failed := false
 	for i := range c.parts {
@@ -70,10 +70,10 @@ func (t *Topic) Publish(ctx context.Context, recs ...*Record) error {
 	return nil
 }
 
-// queue queues a part of a Publish.
-func (p *callPart) queue(ctx context.Context) {
+// queue queues a part of a Publish. If it is alone, nothing else is to be queued before waiting.
+func (p *callPart) queue(ctx context.Context, alone bool) {
 	req := p.to.live.NewRequest(p, len(p.recs), p.bytes, nil)
-	if len(p.c.parts) == 1 { // nothing else is to be queued before waiting
+	if alone {
 		p.err = p.to.live.Submit(ctx, req)
 	} else {
 		p.err = p.to.live.Enqueue(ctx, req)
@@ -93,7 +93,7 @@ func (p *callPart) queue(ctx context.Context) {
 	p.recs = nil
 	for _, q := range parts {
 		p.c.moved = append(p.c.moved, q)
-		q.queue(ctx)
+		q.queue(ctx, len(parts) == 1)
 	}
 }
 

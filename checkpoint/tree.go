@@ -91,7 +91,7 @@ func (n *node) kid(key []byte) int {
 // rehead makes the heads anew.
 func (n *node) rehead() {
 	count := len(n.items) + len(n.seps)
-	n.heads.list = n.heads.list[:0]
+	n.heads.list = slices.Grow(n.heads.list[:0], maxFanout+1)
 	if count == 0 {
 		n.heads.skip = 0
 		return

@@ -8,7 +8,7 @@ import (
 
 // A request with much in it is encoded by its publisher, before it is queued: the records are in the cache of the processor that the publisher runs on, several
 // publishers encode side by side, and the appender, which all of them share, only has to copy. A small one costs less if it is left to the appender, and so does one for which the
-// appender has nothing else to do than to wait.
+// appender's goroutine has nothing else to do than to wait.
 const (
 	aheadFrom = 8 << 10
 	aheadTo   = 1 << 20

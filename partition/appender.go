@@ -42,7 +42,7 @@ type appender struct {
 	unsynced time.Time // when the first round was written that is stored and not synced; zero: there is none
 
 	timer  *time.Timer
-	soon   bool // the timer is for what the journal has
+	soon   bool // the timer was set for what the journal has
 	active bool // something was done since the timer was set
 	marked bool // the log has been marked since it was last active
 }
@@ -87,7 +87,7 @@ func (p *Partition) append(ln *lane) {
 // rest waits until something is queued, or until it is time for what is done when nothing is. Meanwhile the appender can be borrowed.
 func (a *appender) rest() {
 	if !a.p.pending.none() {
-		a.applySoon()
+		a.alarm(applyAfter, true)
 	}
 	a.ln.resting <- a
 	select {
@@ -100,15 +100,14 @@ func (a *appender) rest() {
 			return
 		}
 		a.p.apply()
-		a.soon = false
-		a.timer.Reset(a.p.cfg.MarkAfter)
+		a.alarm(a.p.cfg.MarkAfter, false)
 	}
 }
 
-// applySoon sets the timer for what the journal has to be written to the segment.
-func (a *appender) applySoon() {
-	a.soon = true
-	a.timer.Reset(applyAfter)
+// alarm sets the timer: soon, for what the journal has to be written to the segment, or later, for what is done when nothing is to be done.
+func (a *appender) alarm(after time.Duration, soon bool) {
+	a.soon = soon
+	a.timer.Reset(after)
 }
 
 // wait gathers: publishers that the last round has woken are on their way back.
@@ -158,14 +157,14 @@ func (a *appender) idle() {
 	switch {
 	case a.active || a.p.touched.Swap(false):
 		a.active, a.marked = false, false
-		a.timer.Reset(a.p.cfg.MarkAfter)
+		a.alarm(a.p.cfg.MarkAfter, false)
 	case !a.marked:
 		a.p.writing.Lock()
 		a.p.applyHeld()
 		_ = a.p.log.Mark() // a failure stays in the log
 		a.p.writing.Unlock()
 		a.marked = true
-		a.timer.Reset(a.p.cfg.ReleaseAfter)
+		a.alarm(a.p.cfg.ReleaseAfter, false)
 	default:
 		a.p.letGo(a.ln)
 	}
@@ -199,7 +198,7 @@ func (a *appender) round() {
 	p.rounds.Add(1)
 	if a.marked {
 		a.marked = false
-		a.timer.Reset(p.cfg.MarkAfter)
+		a.alarm(p.cfg.MarkAfter, false)
 	}
 	a.active = true
 	a.gather = len(a.batch)

@@ -642,15 +642,15 @@ func TestTheJournalAndTheSegmentsTogetherSurviveBeingKilled(t *testing.T) {
 		for begin := txns.Load(); txns.Load() < begin+20 && !t.Failed(); {
 			runtime.Gosched()
 		}
+		// Both copies must be of one moment, and the disk of the store cannot be stopped. But what the store has behind the copy of the segments harms
+		// nothing, as long as they are not synced meanwhile: then no direct round ends, on which a later one in the store would count, and no generation goes
+		// that has what the copy lacks. What a direct round has acknowledged must be in the copy; of what the store has, an acknowledgement that came too early would not be noticed: that is shown elsewhere.
+		disk.mu.Lock()
 		var want, most [4]int64
 		for i := range want {
 			want[i] = acked[i].Load()
 		}
 		wantTxn := txns.Load()
-		// Both copies must be of one moment, and the disk of the store cannot be stopped. But what the store has behind the copy of the segments harms
-		// nothing, as long as they are not synced meanwhile: then no direct round ends, on which a later one in the store would count, and no generation goes
-		// that has what the copy lacks.
-		disk.mu.Lock()
 		crashed := mem.CrashClone(vfs.RandomCrash(rand.New(rand.NewPCG(uint64(n), 3))))
 		view := copyStore(t, filepath.Join(dir, "live"), filepath.Join(dir, fmt.Sprint("copy", n)), checkpoint.LoadOptions{ID: opts.ID})
 		disk.mu.Unlock()
@@ -735,5 +735,20 @@ func checkKilled(t *testing.T, crashed *vfs.Mem, view *checkpoint.View, want, mo
 	}
 	if len(seen) > 0 {
 		t.Errorf("outputs of transactions that have not happened: %v", seen)
+	}
+}
+
+func TestATransactionThatOnePartitionRefusesIsAccountedForInTheOthers(t *testing.T) {
+	h := newHouse(t, vfs.NewMem(), log.ModeFsync, newFakeJournal(), 2)
+	if err := h.parts[1].Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.s.Transact(t.Context(), put("k", "v"), []*Output{output(h.parts[0], "a"), output(h.parts[1], "b")}); !errors.Is(err, ErrClosed) {
+		t.Errorf("error %v, want ErrClosed", err)
+	}
+	for i, p := range h.parts {
+		if s := p.Stats(); s.Pending() != 0 || s.Accepted != 0 || s.Rejected != int64(1-i) {
+			t.Errorf("partition %d: %+v", i, s)
+		}
 	}
 }

@@ -2,7 +2,10 @@ package partition
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 
+	"github.com/braid-go/braid/backpressure"
 	"github.com/braid-go/braid/log"
 )
 
@@ -17,7 +20,7 @@ func (p *Partition) Submit(ctx context.Context, r *Request) error {
 			a.perform(r)
 			return nil
 		}
-		if r.bytes >= aheadFrom {
+		if p.sideBySide(r) {
 			ln.crowded.Store(crowdFor)
 		}
 	}
@@ -27,13 +30,17 @@ func (p *Partition) Submit(ctx context.Context, r *Request) error {
 // crowdFor is how many large requests are queued after one that found the appender at work.
 const crowdFor = 32
 
-// mayPerform reports whether r may be a round of its own publisher. Where several have much to encode, and no sync takes longer than that, they had better do it side by side
-// (see encodeAhead).
+// sideBySide reports whether encoding r takes longest of all that is to be done with it. Where several publishers have such, they had better encode at the same time: see encodeAhead.
+func (p *Partition) sideBySide(r *Request) bool {
+	return r.bytes >= aheadFrom && p.cfg.Mode != log.ModeFsync
+}
+
+// mayPerform reports whether r may be a round of its own publisher. Where rounds are to be larger, or are told before they are synced, they are the appender's.
 func (p *Partition) mayPerform(ctx context.Context, ln *lane, r *Request) bool {
-	if ctx.Done() != nil || r.bytes > roundBytes || r.records > ln.queue.Limits().MaxRecords || p.backlog.Load() != 0 {
+	if ctx.Done() != nil || r.bytes > roundBytes || r.records > ln.queue.Limits().MaxRecords || p.backlog.Load() != 0 || ln.queue.Degrades(backpressure.Warning) {
 		return false
 	}
-	if r.bytes < aheadFrom || p.cfg.Mode == log.ModeFsync || ln.crowded.Load() <= 0 {
+	if !p.sideBySide(r) || ln.crowded.Load() <= 0 {
 		return true
 	}
 	ln.crowded.Add(-1)
@@ -55,15 +62,29 @@ func (ln *lane) borrow() *appender {
 
 // perform does a round of one request, and of what joins it in the journal, and gives the appender back.
 func (a *appender) perform(r *Request) {
+	over := false
+	defer func() {
+		if !over {
+			die(recover())
+		}
+	}()
 	a.p.accepted.Add(int64(r.records))
 	r.refs.Add(1) // the appender's
 	a.batch = append(a.batch[:0], r)
 	a.round()
 	clear(a.batch)
 	a.land()
-	a.settle()
+	a.settle() // the queue may have filled up since
 	if !a.soon && !a.p.pending.none() {
-		a.applySoon()
+		a.alarm(applyAfter, true)
 	}
+	over = true
 	a.ln.resting <- a
+}
+
+// die ends the program for a panic in a round, as it does on the appender's goroutine: a publisher might recover from it, and the partition would stand still.
+func die(cause any) {
+	stack := debug.Stack()
+	go func() { panic(fmt.Sprintf("in a round of a partition: %v\n%s", cause, stack)) }()
+	select {}
 }

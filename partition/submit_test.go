@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -289,8 +291,9 @@ func TestClosingAndSealingWaitForAPublishersRound(t *testing.T) {
 			held, ended := make(chan error), make(chan error)
 			go func() { _, err := submit(context.Background(), p, "held"); held <- err }()
 			<-g.held
+			ln := p.lane.Load()
 			go func() { ended <- end(p) }()
-			for ln := p.last; !ln.queue.Closed(); {
+			for !ln.queue.Closed() {
 				runtime.Gosched()
 			}
 			select {
@@ -426,4 +429,69 @@ func TestLargeRequestsAreQueuedWhereSeveralPublishersHaveThem(t *testing.T) {
 			t.Errorf("mode %d: %d large ones were queued, want %d", mode, queued, want)
 		}
 	}
+}
+
+// Its publishers are told when it is written, which they would not be by a round of their own.
+func TestAPublisherLeavesItToTheAppenderWhileTheQualityIsLess(t *testing.T) {
+	p := testPartition(t, vfs.NewMem(), log.ModeFsync)
+	if err := p.SetPressure(backpressure.Policy{Strategy: backpressure.DegradeQuality, MaxRecords: 1000, ReduceAck: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := publish(t.Context(), p, "first"); err != nil {
+		t.Fatal(err)
+	}
+	atRest(t, p)
+	p.lane.Load().queue.Hold(true)
+	if here, err := submit(context.Background(), p, "x"); here || err != nil {
+		t.Errorf("here %v, error %v", here, err)
+	}
+	p.lane.Load().queue.Hold(false)
+}
+
+// The timer may have been set for a log that has been idle.
+func TestWhatAPublisherHasBroughtToTheJournalReachesTheSegmentSoonAlsoWhenTheLogWasMarked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, vfs.NewMem(), log.ModeFsync, newFakeJournal(), 1)
+		p := h.parts[0]
+		if _, err := publish(t.Context(), p, "first"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		ln := p.lane.Load()
+		a := <-ln.resting
+		a.marked, a.soon = true, true // idle, and then something was on its way
+		ln.resting <- a
+		if here, err := submit(context.Background(), p, "second"); !here || err != nil || p.pending.none() {
+			t.Errorf("here %v, error %v, in the segment %v", here, err, p.pending.none())
+		}
+		time.Sleep(2 * applyAfter)
+		synctest.Wait()
+		if !p.pending.none() {
+			t.Error("it is not in the segment yet")
+		}
+	})
+}
+
+// fatal is a source that panics.
+type fatal struct{ text }
+
+func (fatal) AppendTo(*log.Builder, int, int64) error { panic("a bug") }
+
+// A publisher that recovers must not leave a partition behind that takes nothing any more.
+func TestAPanicInAPublishersRoundEndsTheProgram(t *testing.T) {
+	if os.Getenv("BRAID_PANIC") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.timeout", "20s")
+		cmd.Env = append(os.Environ(), "BRAID_PANIC=1")
+		if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "in a round of a partition: a bug") {
+			t.Errorf("error %v, output %.500s", err, out)
+		}
+		return
+	}
+	defer func() { _ = recover() }()
+	p := testPartition(t, vfs.NewMem(), log.ModeOS)
+	if _, err := publish(t.Context(), p, "first"); err != nil {
+		t.Fatal(err)
+	}
+	atRest(t, p)
+	_ = p.Submit(context.Background(), p.NewRequest(fatal{}, 1, 1, nil))
 }

@@ -54,6 +54,9 @@ func (s *Scheduler) Transact(ctx context.Context, b *checkpoint.Batch, outs []*O
 	slices.SortFunc(outs, func(x, y *Output) int { return int(min(1, max(-1, int64(x.Partition.ID())-int64(y.Partition.ID())))) })
 	for i, o := range outs {
 		if err := o.announce(); err != nil {
+			for _, o := range outs[:i] {
+				o.Partition.refused(o.Records)
+			}
 			withdraw(outs[:i])
 			return 0, fmt.Errorf("partition %d: %w", o.Partition.ID(), err)
 		}
