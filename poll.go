@@ -24,9 +24,11 @@ func (s *Subscription) begin(ctx context.Context) error {
 	s.polls.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.parts { // asking for more says that what came before is finished
-		p.finished = max(p.finished, p.delivered())
+	for _, p := range s.touched { // asking for more says that what came before is finished
+		p.finished, p.moved = max(p.finished, p.delivered()), false
 	}
+	clear(s.touched)
+	s.touched = s.touched[:0]
 	s.current = nil
 	return nil
 }

@@ -40,11 +40,21 @@ func newSource(topic string, p *topicPartition, from int64, reuse bool) *source 
 }
 
 func (s *source) seek(offset int64) {
+	s.moves()
 	s.through, s.run = false, 0
 	s.reader.SeekTo(offset)
 	s.frame, s.next = nil, offset
 	if s.sub != nil && s.reached() {
 		s.sub.origin.sub.tell() // the group is to know, as when the last record is delivered
+	}
+}
+
+// moves notes, before next changes or records are loaded, that it does.
+func (s *source) moves() {
+	if s.sub != nil && !s.sub.moved {
+		s.sub.moved = true
+		sub := s.sub.origin.sub
+		sub.touched = append(sub.touched, s.sub)
 	}
 }
 
@@ -88,6 +98,7 @@ func (s *source) open() (bool, error) {
 		if _, err := s.frame.Next(nil); err != nil {
 			return false, logError(s.topic, s.part.id, err)
 		}
+		s.moves()
 		s.next, s.frame = s.reader.Offset(), nil
 	}
 	return false, nil
@@ -203,11 +214,13 @@ func (f *feed) open() (*source, error) {
 		}
 		s := f.sources[f.turn]
 		if s.run > 0 {
+			s.moves()
 			return s, nil
 		}
 		next := s.next
 		ok, err := f.openOne(s)
 		if ok {
+			s.moves()
 			return s, nil
 		}
 		f.turn++

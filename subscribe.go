@@ -114,10 +114,11 @@ type Subscription struct {
 	waiting          atomic.Bool   // it waits for records
 	polls, delivered atomic.Uint64 // how often it asked for records, and how many it was given
 
-	mu     sync.Mutex // guards what is delivered: feed, parts' fields but rev, and the ones below
-	feed   *feed
-	parts  []*subPartition // by id
-	reused []*Record       // with ReuseBuffers, what Poll returned last
+	mu      sync.Mutex // guards what is delivered: feed, parts' fields but rev, and the ones below
+	feed    *feed
+	parts   []*subPartition // by id
+	reused  []*Record       // with ReuseBuffers, what Poll returned last
+	touched []*subPartition // whose reading has moved since more was asked for last
 	// current is the record that the body of a Records loop is working on, if any.
 	current *subPartition
 	// failed is an error of a background commit that nobody has been told yet.
@@ -143,6 +144,7 @@ type subPartition struct {
 	origin    *delivery
 	last      int64 // the last record delivered, -1 if none since the last seek
 	finished  int64 // every record below is finished
+	moved     bool  // is in the subscription's list of those whose reading has moved
 	committed int64 // the group's position
 	rev       checkpoint.Revision
 	gone      bool // the subscription has it no longer
