@@ -135,4 +135,15 @@ var groupMutants = []mutant{
 `,
 		noticed: []tests{by(".", "TestADeadLetterOfALostPartitionIsNotPublished")},
 	},
+	{
+		name: "moved-within-a-frame",
+		why:  "what an earlier Poll delivered is finished, also if it was a piece of a frame",
+		file: "source.go",
+		old: `		if s.run > 0 {
+			s.moves()
+`,
+		new: `		if s.run > 0 {
+`,
+		noticed: []tests{by(".", "TestAskingForMoreFinishesWhatCameBefore")},
+	},
 }
