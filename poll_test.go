@@ -1,9 +1,12 @@
 package braid
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/braid-go/braid/partition"
 )
 
 // Asking for more says that what came before is finished, in whichever partition and however the reading has moved: also when a frame is delivered in pieces, over a gap, and by Seek.
@@ -53,5 +56,72 @@ func TestAskingForMoreFinishesWhatCameBefore(t *testing.T) {
 		if moved < 100 {
 			t.Errorf("the reading moved %d times only", moved)
 		}
+	}
+}
+
+// When nothing is found, nothing is there: whatever has happened since, no partition that has something to deliver is left out.
+func TestNoPartitionIsForgotten(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	topic := ensure(t, openMemory(t), "t", TopicConfig{Partitions: 3})
+	sub := subscribe(t, topic, "g", SubscribeOptions{})
+	published, changes, found := 0, 0, 0
+	for range 3000 {
+		var err error
+		some := sub.Assigned()
+		some = some[:rng.IntN(len(some)+1)]
+		switch rng.IntN(9) {
+		case 0, 1:
+			recs := make([]*Record, 1+rng.IntN(9))
+			for i := range recs {
+				recs[i] = &Record{Key: fmt.Append(nil, rng.IntN(1000)), Value: []byte{}}
+			}
+			published += len(recs)
+			err = topic.Publish(t.Context(), recs...)
+		case 2:
+			if rng.IntN(20) == 0 {
+				err = sub.Seek(t.Context(), FromEarliest())
+			}
+		case 3:
+			err = sub.Rewind()
+		case 4:
+			err = sub.Pause(some...)
+		case 5:
+			err = sub.Resume(some...)
+		case 6:
+			if rng.IntN(10) > 0 || changes > 40 {
+				break
+			}
+			changes++
+			if active := topic.table.Load().layout.Active(); len(active) > 3 && rng.IntN(2) == 0 {
+				_, err = topic.Merge(t.Context(), active[0].ID, active[1].ID)
+			} else {
+				_, err = topic.Split(t.Context(), active[rng.IntN(len(active))].ID)
+			}
+		case 7:
+			err = sub.CommitDelivered(t.Context())
+		default: // as Poll does, until there is nothing
+			for err == nil {
+				var recs []*Record
+				if err = sub.rebalance(t.Context()); err == nil {
+					recs, err = sub.collect(1 + rng.IntN(20))
+				}
+				if found += len(recs); len(recs) == 0 {
+					break
+				}
+			}
+			for _, p := range sub.parts {
+				if !sub.changed.Load() && p.ready() {
+					t.Fatalf("partition %d has something at %d of %d: it was not found", p.part.id, p.next, p.part.log.VisibleEnd())
+				}
+			}
+		}
+		if one := new(partition.IndivisibleError); err != nil && !errors.As(err, &one) {
+			t.Fatal(err)
+		}
+	}
+	if found < published/2 || changes < 10 {
+		t.Errorf("%d of %d records found, %d changes of the layout: not what this test is about", found, published, changes)
 	}
 }

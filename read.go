@@ -107,7 +107,7 @@ func (t *Topic) startRead(ctx context.Context, opts ReadOptions) (*feed, error) 
 		}
 		info, _ := tab.layout.Lookup(p.id)
 		src := newSource(t.name, p, from, opts.ReuseBuffers)
-		src.parents = f.of(info.Parents) // which have smaller ids
+		f.follow(src, info.Parents) // which have smaller ids
 		if info.State == partition.StateSealed {
 			src.end = info.End
 		}

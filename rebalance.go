@@ -217,10 +217,12 @@ func (s *Subscription) reportSealed() {
 	for _, p := range s.parts {
 		if info, _ := tab.layout.Lookup(p.part.id); p.end < 0 && info.State == partition.StateSealed {
 			p.end = info.End
+			s.feed.look()
 		}
 		switch {
 		case p.finishes() && p.next >= p.end && !slices.ContainsFunc(p.parents, func(q *source) bool { return !q.sub.over }):
 			p.over = true
+			s.feed.look()
 			finished = append(finished, uint64(p.part.id))
 		case p.reached() && !p.told:
 			p.told = true
@@ -255,7 +257,7 @@ func (s *Subscription) take(parts []*subPartition, rev checkpoint.Revision) erro
 	tab := s.t.table.Load()
 	for _, p := range parts {
 		info, _ := tab.layout.Lookup(p.part.id)
-		p.parents = s.feed.of(info.Parents) // those that are not here are finished
+		s.feed.follow(p.source, info.Parents)
 		if info.State == partition.StateSealed {
 			p.end = info.End
 			s.changed.Store(true)

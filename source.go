@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/braid-go/braid/log"
@@ -25,8 +26,12 @@ type source struct {
 	paused bool       // deliver nothing
 	// parents are the sources of what this partition continues, in the same feed: they are read to their ends first.
 	parents []*source
-	through bool   // it was found to be reached, and no source of the feed has moved back since
-	cancel  func() // ends the notifying, while the source is in a feed
+	through bool // it was found to be reached, and no source of the feed has moved back since
+
+	// While the source is in a feed:
+	feed   *feed
+	cancel func() // ends the notifying
+	listed bool   // is to be looked at; guarded by feed.mu
 
 	nanos int64 // of the record loaded last, and the same as a time: those published together have one
 	time  time.Time
@@ -69,7 +74,13 @@ func (s *source) ready() bool {
 // reached reports whether everything up to the end has been delivered, and of what it continues too: a partition in which there never was a record is at
 // its end from the beginning. What the group is finished with counts too, wherever a Seek has left the reading of it since.
 func (s *source) reached() bool {
-	s.through = s.through || s.sub != nil && s.sub.over || s.end >= 0 && s.next >= s.end && !slices.ContainsFunc(s.parents, func(p *source) bool { return !p.reached() })
+	if s.through {
+		return true
+	}
+	s.through = s.sub != nil && s.sub.over || s.end >= 0 && s.next >= s.end && !slices.ContainsFunc(s.parents, func(p *source) bool { return !p.reached() })
+	if s.through && s.feed != nil && s.feed.related {
+		s.feed.look() // what continues it may be ready now
+	}
 	return s.through
 }
 
@@ -159,23 +170,43 @@ func gapOf(err error) (Gap, bool) {
 
 // feed takes records from several partitions in turn, a frame from each: what Read and
 // subscriptions have in common. Its consumer serialises the calls of take.
+//
+// A feed looks at those partitions that may have something, and not at all of them: at one whose log has told of a change, or that had more when it was looked at last. Whoever changes
+// anything else that decides whether there is something (pauses, seeks, ends, what continues what) has all of them looked at. A source is taken off the list before it is looked at, so
+// a change that comes meanwhile puts it there again.
 type feed struct {
 	t       *Topic
 	sources []*source
-	turn    int
+	current *source // whose turn it is, until its frame is used up
+	related bool    // some continue others
 	onGap   func(Gap) bool
 	tab     *table // of Read that follows all partitions: the layout that it has
 	reuse   bool
 
-	wake   chan struct{}   // receives when a partition's visible end has moved, and from nudge
+	mu    sync.Mutex // guards the two below, and listed of sources; nothing else is locked or called under it
+	ready []*source  // to be looked at, in turn
+	all   bool       // all are
+
+	wake   chan struct{}   // receives when there is something to be looked at, and from nudge
 	closed <-chan struct{} // ends waiting with ErrClosed; may be nil
 }
 
 func newFeed(t *Topic) *feed { return &feed{t: t, wake: make(chan struct{}, 1)} }
 
 func (f *feed) add(s *source) {
-	s.cancel = s.part.log.Notify(f.wake)
+	s.feed = f
 	f.sources = append(f.sources, s)
+	f.list(s)
+	s.cancel = s.part.log.Notify(func() {
+		f.list(s)
+		f.rouse()
+	})
+}
+
+// follow says which partitions a source continues. Those that are not here are finished.
+func (f *feed) follow(s *source, parents []PartitionID) {
+	s.parents = f.of(parents)
+	f.related = f.related || len(s.parents) > 0
 }
 
 func (f *feed) remove(s *source) {
@@ -184,10 +215,15 @@ func (f *feed) remove(s *source) {
 		return
 	}
 	f.sources = slices.Delete(f.sources, i, i+1)
-	if f.turn > i {
-		f.turn--
+	if f.current == s {
+		f.current = nil
 	}
 	s.cancel()
+	f.mu.Lock()
+	f.ready = slices.DeleteFunc(f.ready, func(o *source) bool { return o == s })
+	s.listed = false
+	f.mu.Unlock()
+	f.look()
 	s.reader.Close()
 }
 
@@ -197,44 +233,93 @@ func (f *feed) close() {
 	}
 }
 
-// nudge ends a wait: there may be something to do.
-func (f *feed) nudge() {
+// list has a source be looked at, after those that are to be already.
+func (f *feed) list(s *source) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !s.listed {
+		s.listed = true
+		f.ready = append(f.ready, s)
+	}
+}
+
+// look has all sources be looked at.
+func (f *feed) look() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all = true
+}
+
+// rouse ends a wait.
+func (f *feed) rouse() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
 	}
 }
 
+// nudge ends a wait: there may be something to do, in any of the sources.
+func (f *feed) nudge() {
+	f.look()
+	f.rouse()
+}
+
+// take takes the next source off the list, nil if there is none.
+func (f *feed) take() *source {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all {
+		f.all = false
+		for _, s := range f.sources {
+			if !s.listed {
+				s.listed = true
+				f.ready = append(f.ready, s)
+			}
+		}
+	}
+	if len(f.ready) == 0 {
+		return nil
+	}
+	s := f.ready[0]
+	f.ready[0] = nil
+	f.ready = f.ready[1:]
+	s.listed = false
+	return s
+}
+
 // open returns the source whose turn it is, with at least one record to load; nil means that there is none now. An
 // error leaves the position of its partition alone, and the turn goes on to the next.
 func (f *feed) open() (*source, error) {
-	for quiet := 0; quiet < len(f.sources); quiet++ { // so many, one after the other, have had nothing
-		if f.turn >= len(f.sources) {
-			f.turn = 0
+	for {
+		if f.current == nil {
+			f.current = f.take()
 		}
-		s := f.sources[f.turn]
-		if s.run > 0 {
-			s.moves()
-			return s, nil
+		s := f.current
+		if s == nil {
+			return nil, nil
 		}
 		next := s.next
-		ok, err := f.openOne(s)
+		ok, err := s.run > 0, error(nil)
+		if !ok {
+			ok, err = f.openOne(s)
+		}
 		if ok {
 			s.moves()
 			return s, nil
 		}
-		f.turn++
-		if err != nil && errors.Is(err, ErrClosed) && f.t.deleted.Load() {
+		f.current = nil
+		if s.next != next { // past a gap: what continues it may be ready now
+			f.look()
+		}
+		if err == nil {
+			continue
+		}
+		f.list(s)
+		if errors.Is(err, ErrClosed) && f.t.deleted.Load() {
 			return nil, fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, f.t.name)
 		}
-		if err != nil {
-			return nil, err
-		}
-		if s.next != next { // past a gap: what continues it may be ready now
-			quiet = -1
-		}
+		return nil, err
 	}
-	return nil, nil
 }
 
 // openOne opens one partition, skipping the gaps that onGap lets it skip.
@@ -256,7 +341,8 @@ func (f *feed) openOne(s *source) (bool, error) {
 // pass lets the turn go on if the frame of the source whose turn it is has been used up, or cannot be decoded.
 func (f *feed) pass(s *source, err error) {
 	if err != nil || s.used() {
-		f.turn++
+		f.current = nil
+		f.list(s)
 	}
 }
 
@@ -304,12 +390,13 @@ func (f *feed) grow() error {
 		if i < 0 {
 			i = len(f.sources)
 			f.add(newSource(f.t.name, p, info.First, f.reuse))
-			f.sources[i].parents = f.of(info.Parents)
+			f.follow(f.sources[i], info.Parents)
 		}
 		if s := f.sources[i]; info.State == partition.StateSealed {
 			s.end = info.End
 		}
 	}
+	f.look()
 	for _, s := range slices.Clone(f.sources) {
 		if s.part.dropped.Load() && s.reached() {
 			f.remove(s)
@@ -331,6 +418,7 @@ func (f *feed) of(ids []PartitionID) []*source {
 
 // refresh looks for what the writer of a directory opened read-only has added.
 func (f *feed) refresh() error {
+	defer f.look()
 	for _, s := range f.sources {
 		if err := s.part.log.Refresh(); err != nil && !s.part.dropped.Load() {
 			return logError(f.t.name, s.part.id, err)

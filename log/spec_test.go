@@ -241,7 +241,12 @@ func TestAFailedLogStaysFailed(t *testing.T) {
 func TestNotifyTellsOfEveryChange(t *testing.T) {
 	l := create(t, testConfig(vfs.NewMem()))
 	ch := make(chan struct{}, 1)
-	cancel := l.Notify(ch)
+	cancel := l.Notify(func() {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	})
 	told := func() bool {
 		select {
 		case <-ch:

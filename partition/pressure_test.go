@@ -57,7 +57,12 @@ func TestAReducedAcknowledgementIsFollowedByASyncSoon(t *testing.T) {
 				}
 				var visible []seen
 				changes := make(chan struct{}, 1)
-				stop := p.Log().Notify(changes)
+				stop := p.Log().Notify(func() {
+					select {
+					case changes <- struct{}{}:
+					default:
+					}
+				})
 				var watch sync.WaitGroup
 				watch.Go(func() {
 					for range changes {

@@ -146,4 +146,12 @@ var groupMutants = []mutant{
 `,
 		noticed: []tests{by(".", "TestAskingForMoreFinishesWhatCameBefore")},
 	},
+	{
+		name:    "reached-looks",
+		why:     "when a partition has been read to its end, what continues it is looked at",
+		file:    "source.go",
+		old:     `	if s.through && s.feed != nil && s.feed.related {`,
+		new:     `	if s.through && s.feed != nil && false {`,
+		noticed: []tests{by(".", "TestNoPartitionIsForgotten")},
+	},
 }

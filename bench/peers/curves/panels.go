@@ -159,6 +159,12 @@ func growPartitions(ctx context.Context, b bounds, m *measuring) error {
 				return err
 			}
 			err = m.once("deliver a record", 0, n, records, func() error { return poll(ctx, sub, records) })
+			if err == nil { // nothing else is there to deliver
+				rec := batch(1, 100)
+				err = m.time("publish and deliver one record", 0, n, 1, func() error {
+					return errors.Join(t.Publish(ctx, rec...), poll(ctx, sub, 1))
+				})
+			}
 			return errors.Join(err, sub.Close())
 		})
 	})
