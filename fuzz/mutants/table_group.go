@@ -139,10 +139,10 @@ var groupMutants = []mutant{
 		name: "moved-within-a-frame",
 		why:  "what an earlier Poll delivered is finished, also if it was a piece of a frame",
 		file: "source.go",
-		old: `		if s.run > 0 {
+		old: `		if ok {
 			s.moves()
 `,
-		new: `		if s.run > 0 {
+		new: `		if ok {
 `,
 		noticed: []tests{by(".", "TestAskingForMoreFinishesWhatCameBefore")},
 	},
