@@ -99,8 +99,11 @@ func (s *Subscription) collect(max int) ([]*Record, error) {
 		if src == nil && len(recs) == 0 {
 			return nil, err
 		}
+		if err != nil {
+			s.feed.retry() // in the next Poll
+		}
 		if src == nil {
-			break // an error comes again
+			break
 		}
 		before, n := len(recs), min(src.run, max-len(recs))
 		recs = slices.Grow(recs, n)

@@ -1,10 +1,13 @@
 package braid
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/braid-go/braid/partition"
 )
@@ -123,5 +126,123 @@ func TestNoPartitionIsForgotten(t *testing.T) {
 	}
 	if found < published/2 || changes < 10 {
 		t.Errorf("%d of %d records found, %d changes of the layout: not what this test is about", found, published, changes)
+	}
+}
+
+// One that has always more must not keep another's error from being told.
+func TestAnErrorIsToldThoughOthersHaveMore(t *testing.T) {
+	dir := t.TempDir()
+	b := open(t, dir, Options{Durability: OS})
+	topic := ensure(t, b, "t", TopicConfig{Partitions: 2})
+	keys := keysOf(t, topic)
+	for i := range 60 { // a frame each
+		if err := topic.Publish(t.Context(), &Record{Key: keys[0], Value: fmt.Append(nil, i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := topic.Publish(t.Context(), &Record{Key: keys[1], Value: []byte("damaged")}, &Record{Key: keys[1], Value: []byte("and")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "partitions", "*2", "*.seg"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := flip(files[0], 128+88+10); err != nil {
+		t.Fatal(err)
+	}
+	b = open(t, dir, Options{Durability: OS})
+	if topic, err = b.Topic("t"); err != nil {
+		t.Fatal(err)
+	}
+	sub := subscribe(t, topic, "g", SubscribeOptions{})
+	for polls := 1; ; polls++ {
+		_, err := sub.Poll(t.Context(), 3)
+		if errors.Is(err, ErrCorrupt) {
+			return
+		}
+		if err != nil || polls > 5 {
+			t.Fatalf("Poll %d: error %v", polls, err)
+		}
+	}
+}
+
+// keysOf returns a key for each partition of a topic, in their order.
+func keysOf(t *testing.T, topic *Topic) [][]byte {
+	t.Helper()
+	active := topic.table.Load().layout.Active()
+	keys := make([][]byte, len(active))
+	for i, left := 0, len(keys); left > 0; i++ {
+		key := fmt.Append(nil, i)
+		if at := topic.table.Load().layout.Route(partition.Hash(key)); keys[at] == nil {
+			keys[at] = key
+			left--
+		}
+	}
+	return keys
+}
+
+// A log that has lost records, though a group has committed behind them, goes on behind a declared gap. If it is split before anything more is published, the gap is at its end.
+func TestAPartitionThatEndsInAGapIsReadToItsEnd(t *testing.T) {
+	for seed := range uint64(4) {
+		disk := NewModelDisk(t, t.TempDir(), seed, Options{Durability: OS})
+		b, err := disk.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic := ensure(t, b, "t", TopicConfig{})
+		sub := subscribe(t, topic, "a", SubscribeOptions{})
+		publish(t, topic, numbered("lost", 10)...)
+		poll(t, sub, 10)
+		if err := sub.CommitDelivered(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		disk.Crash(true)
+		if b, err = disk.Open(); err != nil {
+			t.Fatal(err)
+		}
+		if topic, err = b.Topic("t"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := topic.Split(t.Context(), topic.Partitions()[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 8 {
+			if err := topic.Publish(t.Context(), &Record{Key: fmt.Append(nil, i), Value: []byte("new")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		read := 0
+		for rec, err := range topic.Read(t.Context(), ReadOptions{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(rec.Value) == "new" {
+				read++
+			}
+		}
+		other := subscribe(t, topic, "b", SubscribeOptions{})
+		polled := 0
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		for polled < 8 {
+			recs, err := other.Poll(ctx, 0)
+			if err != nil {
+				t.Fatalf("seed %d: %d of 8 records behind the gap polled: %v", seed, polled, err)
+			}
+			for _, rec := range recs {
+				if string(rec.Value) == "new" {
+					polled++
+				}
+			}
+		}
+		cancel()
+		if read != 8 {
+			t.Errorf("seed %d: %d of 8 records behind the gap read", seed, read)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -217,12 +217,12 @@ func (s *Subscription) reportSealed() {
 	for _, p := range s.parts {
 		if info, _ := tab.layout.Lookup(p.part.id); p.end < 0 && info.State == partition.StateSealed {
 			p.end = info.End
-			s.feed.look()
+			s.feed.nudge()
 		}
 		switch {
 		case p.finishes() && p.next >= p.end && !slices.ContainsFunc(p.parents, func(q *source) bool { return !q.sub.over }):
 			p.over = true
-			s.feed.look()
+			s.feed.nudge()
 			finished = append(finished, uint64(p.part.id))
 		case p.reached() && !p.told:
 			p.told = true

@@ -29,9 +29,10 @@ type source struct {
 	through bool // it was found to be reached, and no source of the feed has moved back since
 
 	// While the source is in a feed:
-	feed   *feed
-	cancel func() // ends the notifying
-	listed bool   // is to be looked at; guarded by feed.mu
+	feed     *feed
+	children []*source // those that have it among their parents, also such as have left
+	cancel   func()    // ends the notifying
+	listed   bool      // is to be looked at; guarded by feed.mu
 
 	nanos int64 // of the record loaded last, and the same as a time: those published together have one
 	time  time.Time
@@ -78,8 +79,12 @@ func (s *source) reached() bool {
 		return true
 	}
 	s.through = s.sub != nil && s.sub.over || s.end >= 0 && s.next >= s.end && !slices.ContainsFunc(s.parents, func(p *source) bool { return !p.reached() })
-	if s.through && s.feed != nil && s.feed.related {
-		s.feed.look() // what continues it may be ready now
+	if s.through {
+		for _, c := range s.children { // which may be ready now
+			if c.feed != nil {
+				c.feed.list(c)
+			}
+		}
 	}
 	return s.through
 }
@@ -91,7 +96,12 @@ func (s *source) used() bool { return s.frame != nil && s.next >= s.frame.End() 
 func (s *source) open() (bool, error) {
 	for !s.reached() {
 		if s.frame == nil {
-			if ok, err := s.pull(); !ok || err != nil {
+			ok, err := s.pull()
+			if at := s.reader.Offset(); err == nil && !ok && at > s.next { // over a gap that was declared, and nothing is behind it yet
+				s.seek(at)
+				continue
+			}
+			if !ok || err != nil {
 				return false, err
 			}
 		}
@@ -178,7 +188,7 @@ type feed struct {
 	t       *Topic
 	sources []*source
 	current *source // whose turn it is, until its frame is used up
-	related bool    // some continue others
+	failed  *source // whose error open returned last
 	onGap   func(Gap) bool
 	tab     *table // of Read that follows all partitions: the layout that it has
 	reuse   bool
@@ -206,7 +216,9 @@ func (f *feed) add(s *source) {
 // follow says which partitions a source continues. Those that are not here are finished.
 func (f *feed) follow(s *source, parents []PartitionID) {
 	s.parents = f.of(parents)
-	f.related = f.related || len(s.parents) > 0
+	for _, p := range s.parents {
+		p.children = append(p.children, s)
+	}
 }
 
 func (f *feed) remove(s *source) {
@@ -219,12 +231,20 @@ func (f *feed) remove(s *source) {
 		f.current = nil
 	}
 	s.cancel()
-	f.mu.Lock()
-	f.ready = slices.DeleteFunc(f.ready, func(o *source) bool { return o == s })
-	s.listed = false
-	f.mu.Unlock()
+	f.unlist(s)
 	f.look()
+	s.feed = nil
 	s.reader.Close()
+}
+
+// unlist takes a source off the list.
+func (f *feed) unlist(s *source) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.listed {
+		s.listed = false
+		f.ready = slices.DeleteFunc(f.ready, func(o *source) bool { return o == s })
+	}
 }
 
 func (f *feed) close() {
@@ -241,6 +261,16 @@ func (f *feed) list(s *source) {
 		s.listed = true
 		f.ready = append(f.ready, s)
 	}
+}
+
+// retry has the source whose error open returned last be looked at first: nobody was told.
+func (f *feed) retry() {
+	s := f.failed
+	f.unlist(s)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.listed = true
+	f.ready = slices.Insert(f.ready, 0, s)
 }
 
 // look has all sources be looked at.
@@ -282,7 +312,11 @@ func (f *feed) take() *source {
 	}
 	s := f.ready[0]
 	f.ready[0] = nil
-	f.ready = f.ready[1:]
+	if len(f.ready) == 1 {
+		f.ready = f.ready[:0] // its memory serves again
+	} else {
+		f.ready = f.ready[1:]
+	}
 	s.listed = false
 	return s
 }
@@ -315,6 +349,7 @@ func (f *feed) open() (*source, error) {
 			continue
 		}
 		f.list(s)
+		f.failed = s
 		if errors.Is(err, ErrClosed) && f.t.deleted.Load() {
 			return nil, fmt.Errorf("%w: %s was deleted", ErrTopicNotFound, f.t.name)
 		}
@@ -407,6 +442,9 @@ func (f *feed) grow() error {
 
 // of returns the sources of partitions.
 func (f *feed) of(ids []PartitionID) []*source {
+	if len(ids) == 0 {
+		return nil
+	}
 	var out []*source
 	for _, s := range f.sources {
 		if slices.Contains(ids, s.part.id) {

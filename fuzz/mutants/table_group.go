@@ -150,8 +150,16 @@ var groupMutants = []mutant{
 		name:    "reached-looks",
 		why:     "when a partition has been read to its end, what continues it is looked at",
 		file:    "source.go",
-		old:     `	if s.through && s.feed != nil && s.feed.related {`,
-		new:     `	if s.through && s.feed != nil && false {`,
+		old:     `			if c.feed != nil {`,
+		new:     `			if c.feed == nil && s == nil {`,
 		noticed: []tests{by(".", "TestNoPartitionIsForgotten")},
+	},
+	{
+		name:    "gap-at-the-end",
+		why:     "a partition that was sealed behind a declared gap is read to its end",
+		file:    "source.go",
+		old:     `err == nil && !ok && at > s.next {`,
+		new:     `err == nil && !ok && at < 0 {`,
+		noticed: []tests{by(".", "TestAPartitionThatEndsInAGapIsReadToItsEnd")},
 	},
 }
