@@ -473,7 +473,7 @@ func TestWhatAPublisherHasBroughtToTheJournalReachesTheSegmentSoonAlsoWhenTheLog
 }
 
 // fatal is a source that panics.
-type fatal struct{ text }
+type fatal struct{}
 
 func (fatal) AppendTo(*log.Builder, int, int64) error { panic("a bug") }
 
