@@ -429,7 +429,9 @@ func (told told) checkPositions(t *testing.T, in *braid.Topic) {
 	}
 	got := map[string]string{}
 	for _, p := range d.Partitions {
-		got[fmt.Sprint(p.Partition)] = fmt.Sprint(p.Committed)
+		if p.Committed > 0 { // else nothing of it has been delivered yet
+			got[fmt.Sprint(p.Partition)] = fmt.Sprint(p.Committed)
+		}
 	}
 	if diff := cmp.Diff(told.positions, got); diff != "" {
 		t.Errorf("positions: %s", diff)
