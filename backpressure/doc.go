@@ -2,8 +2,9 @@
 // producers and one consumer, and decides what happens when it piles up.
 //
 // It has two layers. [Ring] is a lock-free bounded queue: many goroutines push,
-// one pops. [Queue] is a Ring with a gauge of what it holds (records and bytes)
-// and a line in which producers wait, first come first served, while it is full.
+// one pops. [Queue] is a Ring that begins small and grows with what it holds, with
+// a gauge of that (records and bytes) and a line in which producers wait, first
+// come first served, while it is full.
 // The package knows nothing of what is queued; a function given to [NewQueue]
 // says what an item weighs.
 //

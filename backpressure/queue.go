@@ -15,7 +15,7 @@ const resumePercent = 70
 // stored: about 100 ns, ten times what a producer that is running needs.
 const storeSpins = 100
 
-// Queue is a Ring that counts what it holds in records and bytes, and lets
+// Queue is a Ring that grows with what it holds, counts that in records and bytes, and lets
 // producers wait in order of arrival while it is full. Many goroutines put, one
 // drains:
 //
@@ -56,7 +56,7 @@ const storeSpins = 100
 // no reason to stay awake, since it reads parked after it has stored. Close sets
 // the closed bit, then reads parked, and Park looks for it in the same way.
 type Queue[T any] struct {
-	ring   *Ring[entry[T]]
+	ring   chain[entry[T]]
 	weight func(T) Weight
 	budget *Budget // nil: none
 	wake   chan struct{}
@@ -104,11 +104,11 @@ func NewQueue[T any](opts Options, weight func(T) Weight) (*Queue[T], error) {
 		return nil, err
 	}
 	q := &Queue[T]{
-		ring:   NewRing[entry[T]](opts.Slots),
 		weight: weight,
 		budget: opts.Budget,
 		wake:   make(chan struct{}, 1),
 	}
+	q.ring.init(opts.Slots)
 	policy, err := Policy{MaxRecords: opts.MaxRecords, MaxBytes: opts.MaxBytes}.Resolve()
 	if err != nil {
 		return nil, err

@@ -65,15 +65,24 @@ type slot[T any] struct {
 // two and kept between 2 and MaxSlots. (With one slot the sequences of "stored"
 // and of "free for the next lap" would be the same number.)
 func NewRing[T any](slots int) *Ring[T] {
-	n := 2
-	if slots > 2 {
-		n = 1 << bits.Len(uint(min(slots, MaxSlots)-1))
+	r := new(Ring[T])
+	r.init(roundSlots(slots))
+	return r
+}
+
+func roundSlots(slots int) int {
+	if slots <= 2 {
+		return 2
 	}
-	r := &Ring[T]{slots: make([]slot[T], n), mask: uint64(n - 1)}
+	return 1 << bits.Len(uint(min(slots, MaxSlots)-1))
+}
+
+// init makes a Ring of n slots, a power of two.
+func (r *Ring[T]) init(n int) {
+	r.slots, r.mask = make([]slot[T], n), uint64(n-1)
 	for i := range r.slots {
 		r.slots[i].seq.Store(uint64(i))
 	}
-	return r
 }
 
 // Push adds v unless the ring is full or closed. It never blocks. Full is exact:

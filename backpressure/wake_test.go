@@ -46,14 +46,15 @@ func TestOnlyAParkedDrainerIsWoken(t *testing.T) {
 
 func TestADrainerMayParkWhileAnItemIsBeingStored(t *testing.T) {
 	q := newQueue(t, Options{})
-	pos := q.ring.tail.Add(1) - 1 // a producer that is descheduled after its claim
+	ring := q.ring.newest.Load()
+	pos := ring.tail.Add(1) - 1 // a producer that is descheduled after its claim
 	if got := q.Take(nil, 1, 1); got != nil {
 		t.Fatalf("Take = %v before the item was stored", got)
 	}
 	if !q.Park() {
 		t.Fatal("Park would have the drainer spin until the item is stored")
 	}
-	q.ring.slots[pos].seq.Store(pos + 1)
+	ring.slots[pos].seq.Store(pos + 1)
 	q.wakeDrainer() // what offer does next
 	if !awake(q) {
 		t.Error("not woken when the item was stored")

@@ -72,6 +72,33 @@ var partitionMutants = []mutant{
 		noticed: []tests{by("backpressure", "TestRingCloseLetsNoLaterPushClaim").endsIn(5 * time.Second)},
 	},
 	{
+		name:    "ring-grown-bound",
+		why:     "a queue that has gone on in a larger ring counts what is left in the smaller one",
+		file:    "backpressure/chain.go",
+		old:     `		if c.fast.Load() != l && !l.closed() && c.Len() >= c.max {`,
+		new:     `		if false {`,
+		noticed: []tests{by("backpressure", "TestAChainNeverHoldsMoreThanItsSlots")},
+	},
+	{
+		name:    "ring-grown-order",
+		why:     "what is in the smaller ring comes out before what is in the larger one, all of it",
+		file:    "backpressure/chain.go",
+		old:     `		if next == nil || !l.Drained() {`,
+		new:     `		if next == nil {`,
+		noticed: []tests{by("backpressure", "TestAChainDoesNotPassByWhatIsBeingStored")},
+	},
+	{
+		name: "ring-grown-serialised",
+		why:  "pushers go to the larger ring unserialised only when the smaller one is empty",
+		file: "backpressure/chain.go",
+		old: `		c.newest.Store(next)
+`,
+		new: `		c.newest.Store(next)
+		c.fast.Store(next)
+`,
+		noticed: []tests{by("backpressure", "TestAChainNeverHoldsMoreThanItsSlots")},
+	},
+	{
 		name: "withdraw-swap", short: true,
 		why:     "a cancelled publisher that is told that its record is not stored is told the truth",
 		file:    "partition/appender.go",
