@@ -28,7 +28,7 @@ const (
 type appender struct {
 	p        *Partition
 	ln       *lane
-	builder  *log.Builder
+	builder  *log.Builder // during a round
 	batch    []*Request
 	gather   int           // requests in the last round
 	patience time.Duration // how long it is worth waiting for as many
@@ -56,7 +56,7 @@ func (p *Partition) append(ln *lane) {
 		ln.previous = nil
 		p.mu.Unlock()
 	}
-	a := &appender{p: p, ln: ln, builder: log.NewBuilder(0), timer: time.NewTimer(p.cfg.MarkAfter)}
+	a := &appender{p: p, ln: ln, timer: time.NewTimer(p.cfg.MarkAfter)}
 	defer a.timer.Stop()
 	q := ln.queue
 	for {
@@ -203,9 +203,12 @@ func (a *appender) round() {
 	a.active = true
 	a.gather = len(a.batch)
 	begin := time.Now()
+	a.builder = s.builders.get()
 	s.active.Add(1)
 	err := a.store()
 	s.active.Add(-1)
+	s.builders.put(a.builder)
+	a.builder = nil
 	a.patience = min(time.Since(begin)/2, s.opts.Gather)
 	if a.written {
 		a.depart()
@@ -213,8 +216,6 @@ func (a *appender) round() {
 		a.land() // what was stored before is told before
 		a.finish(err)
 	}
-	a.builder.Reset(0)
-	a.builder.Shrink(keepBuffer)
 }
 
 // store makes a batch as safe as the mode says, one way or the other.

@@ -210,10 +210,9 @@ func (o *Output) encode(seq uint64) error {
 	return nil
 }
 
-// builderPool keeps builders of transactions. None of them has much memory.
+// builderPool keeps builders, for a round or a transaction each. The one that was used last is given first: its memory is in a processor's cache, and partitions at work, of which there may be
+// thousands, need none of their own.
 type builderPool struct{ sync.Pool }
-
-const keepBuilder = 64 << 10
 
 func (p *builderPool) get() *log.Builder {
 	if b, ok := p.Get().(*log.Builder); ok {
@@ -224,6 +223,6 @@ func (p *builderPool) get() *log.Builder {
 
 func (p *builderPool) put(b *log.Builder) {
 	b.Reset(0)
-	b.Shrink(keepBuilder)
+	b.Shrink(keepBuffer)
 	p.Put(b)
 }
