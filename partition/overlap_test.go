@@ -72,15 +72,20 @@ func numbers(from, to int) (out []int) {
 	return out
 }
 
-// waiting is large, and one of its records waits for a signal.
+// waiting is large, and one of its records tells that it is being encoded, once, and waits for a signal.
 type waiting struct {
 	large
 	at     int
+	begun  chan struct{} // with room for one
 	signal chan struct{}
 }
 
 func (w waiting) AppendTo(b *log.Builder, i int, now int64) error {
 	if i == w.at {
+		select {
+		case w.begun <- struct{}{}:
+		default:
+		}
 		select {
 		case <-w.signal:
 		case <-time.After(tooLong):
@@ -90,14 +95,15 @@ func (w waiting) AppendTo(b *log.Builder, i int, now int64) error {
 	return w.large.AppendTo(b, i, now)
 }
 
-// held has a partition hold its appender at a record of its own, until all requests of a test are queued, so that they are one round.
+// held has a partition hold its appender at a record of its own, which is a round of its own, until all requests of a test are queued.
 func held(t *testing.T, p *Partition, enqueue func()) {
 	t.Helper()
-	signal := make(chan struct{})
-	r := p.NewRequest(waiting{large{records: 1}, 0, signal}, 1, 1, nil)
+	begun, signal := make(chan struct{}, 1), make(chan struct{})
+	r := p.NewRequest(waiting{large{records: 1}, 0, begun, signal}, 1, 1, nil)
 	if err := p.Enqueue(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
+	<-begun
 	enqueue()
 	close(signal)
 	if err := r.Wait(t.Context()); err != nil {
@@ -309,14 +315,13 @@ func TestALesserRoundIsWrittenWhileASyncIsUnderWayToo(t *testing.T) {
 	p := h.parts[0]
 	// The first is written and, since there is more, not synced here. So the second is written, and the sync of both begins elsewhere, since there is a third, too large to be written together with the last.
 	reqs := []*Request{large{first: 1, records: 10}.request(p, nil), large{first: 11, records: 61}.request(p, nil), large{first: 72, records: 15}.request(p, nil)}
-	signal := make(chan struct{}) // until all are queued
-	reqs = append([]*Request{p.NewRequest(waiting{large{records: 1}, 0, signal}, 1, 1, nil)}, reqs...)
-	for _, r := range reqs {
-		if err := p.Enqueue(t.Context(), r); err != nil {
-			t.Fatal(err)
+	held(t, p, func() {
+		for _, r := range reqs {
+			if err := p.Enqueue(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	close(signal)
+	})
 	<-syncing
 	j.busy.Store(true)
 	lesser := large{first: 87, records: 3}.request(p, nil)
