@@ -91,7 +91,7 @@ func (l *Log) Apply(data []byte, frames []FrameInfo) error {
 	if _, err := l.w.file.WriteAt(data, l.w.end.pos); err != nil {
 		return l.fail(wrap(err, "apply logged frames"))
 	}
-	l.wrote(frames, int64(len(data)))
+	l.wrote(frames, data)
 	l.raiseDurable(l.w.end.off)
 	l.show(l.w.end)
 	return nil

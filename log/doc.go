@@ -72,6 +72,9 @@
 // has not written back of segments that ModeOS has sealed: readers report that as loss. All modes sync the manifest, new
 // segments' headers and directories.
 //
+// Readers read the segments' files, but for who follows the end: as long as somebody has asked to be notified, the last few KiB that small writes brought to the
+// active segment are kept in memory, and read from there. What is read is the same, and is verified in the same way.
+//
 // # Each operation, and a crash in it
 //
 // Append and sync. A batch of frames is written at the end with one write, then synced, then its records are visible and its

@@ -47,6 +47,7 @@ type Log struct {
 
 	announced, caught atomic.Int64 // what is to be applied; equal when all of it is
 	listeners         listeners
+	recent            recent
 	age               ageGuard
 }
 

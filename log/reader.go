@@ -134,7 +134,7 @@ func (r *Reader) hold(s *segment) error {
 			return err
 		}
 	}
-	r.held, r.sc.window = s, window{f: f, buf: r.sc.buf[:0], kept: r.sc.kept, next: r.sc.next}
+	r.held, r.sc.window = s, window{f: f, buf: r.sc.buf[:0], kept: r.sc.kept, next: r.sc.next, recent: &r.l.recent, segment: s.unique}
 	return nil
 }
 

@@ -25,6 +25,9 @@ type window struct {
 	kept  bool  // buf is somebody else's by now: what is read next gets memory of its own
 	at    int64 // where buf begins in the file
 	next  int   // size of the next read
+
+	recent  *recent // if not nil, what may be had without reading
+	segment uint32  // whose file f is
 }
 
 // bytes returns n bytes at pos, or fewer, with nil, where the limit or the file ends before.
@@ -53,13 +56,20 @@ func (w *window) bytes(pos int64, n int) ([]byte, error) {
 		w.buf, w.kept = make([]byte, size), false
 	}
 	had := copy(w.buf[:size], rest)
-	got, err := w.f.ReadAt(w.buf[had:size], pos+int64(had))
+	got, err := w.readAt(w.buf[had:size], pos+int64(had))
 	w.buf, w.at = w.buf[:had+got], pos
 	if err != nil && !errors.Is(err, io.EOF) {
 		w.buf = w.buf[:0]
 		return nil, err
 	}
 	return w.buf[:min(n, len(w.buf))], nil
+}
+
+func (w *window) readAt(b []byte, pos int64) (int, error) {
+	if w.recent != nil && len(b) <= recentBytes && w.recent.readAt(w.segment, b, pos) {
+		return len(b), nil
+	}
+	return w.f.ReadAt(b, pos)
 }
 
 // scanner finds and verifies frames in a segment file.

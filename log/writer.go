@@ -89,7 +89,7 @@ func (l *Log) Write(b *Builder) error {
 		return l.writeFailed(int64(len(data)), err)
 	}
 	l.Assign(b)
-	l.wrote(frames, int64(len(data)))
+	l.wrote(frames, data)
 	if l.cfg.Mode != ModeFsync {
 		l.show(l.w.end)
 	}
@@ -117,7 +117,7 @@ func (l *Log) writable() error {
 }
 
 // wrote takes note of frames that are in the file.
-func (l *Log) wrote(frames []FrameInfo, size int64) {
+func (l *Log) wrote(frames []FrameInfo, data []byte) {
 	l.mu.RLock()
 	active := l.segments[len(l.segments)-1]
 	l.mu.RUnlock()
@@ -127,8 +127,11 @@ func (l *Log) wrote(frames []FrameInfo, size int64) {
 		active.index.add(f.Base, l.w.end.pos+int64(f.Pos), f.MaxTime)
 	}
 	active.mu.Unlock()
+	if l.listeners.n.Load() > 0 {
+		l.recent.wrote(active.unique, l.w.end.pos, data)
+	}
 	last := &frames[len(frames)-1]
-	l.w.end = mark{last.End, l.w.end.pos + size}
+	l.w.end = mark{last.End, l.w.end.pos + int64(len(data))}
 	l.w.zeroed = max(l.w.zeroed, l.w.end.pos)
 	l.mu.Lock()
 	l.w.written, l.w.lastAppend = l.w.end, last.AppendTime
@@ -540,6 +543,7 @@ func (l *Log) Release() error {
 	}
 	l.gate.Lock()
 	defer l.gate.Unlock()
+	l.recent.forget()
 	f := l.w.file
 	l.w.file = nil
 	if err := f.Close(); err != nil {

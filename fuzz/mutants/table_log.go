@@ -3,6 +3,22 @@ package main
 // logMutants are those of writing, reading and removing: packages log and internal/vfs.
 var logMutants = []mutant{
 	{
+		name:    "recent-segment",
+		why:     "what was written to one segment is not read as another's",
+		file:    "log/recent.go",
+		old:     `	if segment != r.segment || off < 0`,
+		new:     `	if off < 0`,
+		noticed: []tests{by("log", "TestOnlyWhatWasWrittenThereIsGiven")},
+	},
+	{
+		name:    "recent-gap",
+		why:     "what is kept of recent writes has no gap where nobody followed",
+		file:    "log/recent.go",
+		old:     `	if segment != r.segment || pos != r.pos+int64(len(r.data)) ||`,
+		new:     `	if segment != r.segment ||`,
+		noticed: []tests{by("log", "TestOnlyWhatWasWrittenThereIsGiven")},
+	},
+	{
 		name: "segment-sync", short: true,
 		why:  "acknowledged means on disk: a round's bytes are synced before its publishers are told",
 		file: "log/writer.go",
