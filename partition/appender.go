@@ -202,20 +202,30 @@ func (a *appender) round() {
 	}
 	a.active = true
 	a.gather = len(a.batch)
-	begin := time.Now()
 	a.builder = s.builders.get()
 	s.active.Add(1)
-	err := a.store()
+	err := a.storeTimed()
 	s.active.Add(-1)
 	s.builders.put(a.builder)
 	a.builder = nil
-	a.patience = min(time.Since(begin)/2, s.opts.Gather)
 	if a.written {
 		a.depart()
 	} else {
 		a.land() // what was stored before is told before
 		a.finish(err)
 	}
+}
+
+// storeTimed is store, and takes note of how long that takes where it is asked for.
+func (a *appender) storeTimed() error {
+	gather := a.p.cfg.Scheduler.opts.Gather
+	if gather <= 0 {
+		return a.store()
+	}
+	begin := time.Now()
+	err := a.store()
+	a.patience = min(time.Since(begin)/2, gather)
+	return err
 }
 
 // store makes a batch as safe as the mode says, one way or the other.
