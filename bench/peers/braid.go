@@ -208,9 +208,10 @@ func (b *braidStore) Split(ctx context.Context) error {
 	return errors.New("there is no partition that takes records")
 }
 
+// Publish need not be able to give up, as the peers' calls cannot (documentation of Topic.Publish: "If ctx cannot end").
 func (b *braidStore) Publish(ctx context.Context, r record) error {
 	b.one[0].Key, b.one[0].Value = r.Key, r.Value
-	return b.topic.Publish(ctx, b.one...)
+	return b.topic.Publish(context.WithoutCancel(ctx), b.one...)
 }
 
 func (b *braidStore) PublishConcurrent(ctx context.Context, _ int, r record) error {

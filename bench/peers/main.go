@@ -1,7 +1,7 @@
 // Command peers measures Braid beside other ways of storing a stream of records in a Go process, and beside the physical
 // limit, in one run on one machine:
 //
-//	cd bench/peers && go run . [-quick] [-json | -markdown] [-into FILE] [-only W3,W5] [-rounds N] [-dir DIR]
+//	cd bench/peers && go run . [-quick] [-json | -markdown] [-into FILE] [-only W3,W5] [-rounds N] [-dir DIR] [-alone] [-profile DIR]
 //
 // The table says for each workload what Braid, each peer and the limit show, and the ratios, which are what carries over from
 // one machine to another. Each peer is used in the way that its own documentation says is fast; the comment above its
@@ -60,6 +60,8 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) error {
 	into := flags.String("into", "", "a Markdown file whose table is replaced")
 	only := flags.String("only", "", "workloads to measure, such as W3 or W1,W3-64 (default all)")
 	rounds := flags.Int("rounds", 0, "rounds (default 5, with -quick 3)")
+	alone := flags.Bool("alone", false, "measure Braid and the limits, and no peers")
+	profiles := flags.String("profile", "", "an existing directory to which CPU profiles of Braid's part are written, W3-1.pprof and so on")
 	dir := flags.String("dir", os.TempDir(), "where temporary directories are made; a disk, not memory")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -74,6 +76,12 @@ func run(ctx context.Context, args []string, stdout, stderr *os.File) error {
 	var err error
 	if cfg.Workloads, err = pick(workloads(cfg.Scale), *only); err != nil {
 		return err
+	}
+	for i := range cfg.Workloads {
+		cfg.Workloads[i].Alone = *alone
+	}
+	if *profiles != "" {
+		profileBraid(cfg.Workloads, *profiles)
 	}
 	if flags.NArg() > 0 || *rounds < 0 || *asJSON && *asMarkdown {
 		return fmt.Errorf("there is nothing to be done with %q and %d rounds", flags.Args(), *rounds)

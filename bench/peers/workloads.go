@@ -28,6 +28,7 @@ type workload struct {
 	Contenders func() []contender
 	Fixture    *fixture // if not nil, the contenders run in its directory
 	Once       bool     // the figures do not vary, and are taken in the first round only
+	Alone      bool     // no peers take part
 }
 
 // rowSpec is a figure that a workload yields: a row of the table.
@@ -210,6 +211,9 @@ func (w *workload) contenders() []contender {
 	}
 	var all []contender
 	for i, s := range systems() {
+		if w.Alone && i > 0 {
+			break
+		}
 		c := contender{Name: s.Name, Role: isPeer, Run: func(ctx context.Context, dir string, sc scale) ([]float64, error) {
 			return w.measure(ctx, s, dir, sc)
 		}}
