@@ -214,8 +214,9 @@ func (b *braidStore) Publish(ctx context.Context, r record) error {
 	return b.topic.Publish(context.WithoutCancel(ctx), b.one...)
 }
 
-func (b *braidStore) PublishConcurrent(ctx context.Context, _ int, r record) error {
-	return b.topic.Publish(ctx, &braid.Record{Key: r.Key, Value: r.Value}) // the key decides the partition
+// PublishConcurrent need not be able to give up either.
+func (b *braidStore) PublishConcurrent(_ context.Context, _ int, r record) error {
+	return b.topic.Publish(context.Background(), &braid.Record{Key: r.Key, Value: r.Value}) // the key decides the partition
 }
 
 func (b *braidStore) Read(ctx context.Context, n int, owned bool, fn func(record)) error {
