@@ -12,16 +12,16 @@ import (
 // maxCallbacks is how many requests with a callback a partition may have accepted and not called back: beyond, Enqueue waits.
 const maxCallbacks = 16 << 10
 
-// callbacks calls requests back, one at a time and in order, on a goroutine that exists while there is something
+// callbacks calls requests back, one at a time and in order, on a goroutine that it has while there is something
 // to do. The appender only ever adds to the list; who waits when callbacks are slow is the next publisher.
 type callbacks struct {
 	mu      sync.Mutex
 	limit   int
 	held    int             // requests between reserve and the return of their callback
 	list    []*Request      // done, in order
-	running bool            // the goroutine exists
+	running bool            // there is a goroutine at it
 	waiting []chan struct{} // Enqueue calls that wait for room, in order
-	ended   chan struct{}   // closed when the goroutine ends, if somebody waits for that
+	ended   chan struct{}   // closed when the goroutine is done, if somebody waits for that
 }
 
 // reserve makes room for a callback, waiting for it if need be.
@@ -88,16 +88,13 @@ func (c *callbacks) push(r *Request, s *Scheduler) {
 	c.list = append(c.list, r)
 	if !c.running {
 		c.running = true
-		go c.run(s)
+		s.runners.start(c)
 	}
 }
 
 // run calls back what is on the list until it is empty. A panic in a callback is not caught: it ends the
 // program, as in any goroutine.
-func (c *callbacks) run(s *Scheduler) {
-	id := goroutineID()
-	s.callers.Store(id, struct{}{})
-	defer s.callers.Delete(id)
+func (c *callbacks) run() {
 	var batch []*Request
 	for {
 		c.mu.Lock()
@@ -119,9 +116,15 @@ func (c *callbacks) run(s *Scheduler) {
 	}
 }
 
-// end says that the goroutine ends. The caller holds mu.
+// keptList is the capacity up to which an empty list is kept for the next time.
+const keptList = 16
+
+// end says that the goroutine is done. The caller holds mu.
 func (c *callbacks) end() {
-	c.running, c.list = false, nil
+	c.running = false
+	if cap(c.list) > keptList {
+		c.list = nil
+	}
 	if c.ended != nil {
 		close(c.ended)
 		c.ended = nil
@@ -134,7 +137,7 @@ func (c *callbacks) idle() bool {
 	return c.held == 0
 }
 
-// wait waits until the goroutine has ended; nothing may be pushed any more.
+// wait waits until the goroutine is done; nothing may be pushed any more.
 func (c *callbacks) wait() {
 	c.mu.Lock()
 	if !c.running {
@@ -149,10 +152,74 @@ func (c *callbacks) wait() {
 	<-ended
 }
 
+// runners are the goroutines that run callbacks. A partition has one to itself while it has something to call back, so that a callback that takes long holds nobody else up; then
+// the goroutine waits for another partition, since it costs a microsecond to find out what its number is.
+type runners struct {
+	callers sync.Map // numbers of the goroutines
+
+	mu     sync.Mutex
+	idle   []chan *callbacks // the one that has run last comes first; each has room for one
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// idleRunners is how many goroutines wait at most.
+const idleRunners = 64
+
+// start has a goroutine run c.
+func (r *runners) start(c *callbacks) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.idle); n > 0 {
+		r.idle[n-1] <- c
+		r.idle = r.idle[:n-1]
+		return
+	}
+	r.wg.Go(func() { r.run(c) })
+}
+
+// run runs one after the other until there are goroutines enough that wait.
+func (r *runners) run(c *callbacks) {
+	id := goroutineID()
+	r.callers.Store(id, struct{}{})
+	defer r.callers.Delete(id)
+	next := make(chan *callbacks, 1)
+	for c != nil {
+		c.run()
+		if !r.rest(next) {
+			return
+		}
+		c = <-next
+	}
+}
+
+// rest reports whether a goroutine is to wait.
+func (r *runners) rest(next chan *callbacks) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || len(r.idle) == idleRunners {
+		return false
+	}
+	r.idle = append(r.idle, next)
+	return true
+}
+
+// close ends the goroutines. Nothing may be started any more.
+func (r *runners) close() {
+	r.mu.Lock()
+	r.closed = true
+	for _, next := range r.idle {
+		close(next)
+	}
+	r.idle = nil
+	r.mu.Unlock()
+	r.wg.Wait()
+}
+
 // InCallback reports whether the calling goroutine is running a callback of any of the scheduler's partitions. It is
 // slow, and asked only by who is about to wait.
 func (s *Scheduler) InCallback() bool {
-	_, yes := s.callers.Load(goroutineID())
+	_, yes := s.runners.callers.Load(goroutineID())
 	return yes
 }
 

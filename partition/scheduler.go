@@ -49,7 +49,7 @@ type Scheduler struct {
 	requests requestPool
 	builders builderPool
 
-	callers sync.Map // ids of the goroutines that run callbacks
+	runners runners
 
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -74,10 +74,11 @@ func NewScheduler(opts SchedulerOptions) *Scheduler {
 	return s
 }
 
-// Close ends the scheduler's goroutine, after a last sync. The partitions are to be closed before.
+// Close ends the scheduler's goroutines, after a last sync. The partitions are to be closed before.
 func (s *Scheduler) Close() {
 	s.once.Do(func() { close(s.stop) })
 	s.wg.Wait()
+	s.runners.close()
 }
 
 // run syncs what has been written to, from time to time.

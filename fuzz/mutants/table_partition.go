@@ -72,6 +72,15 @@ var partitionMutants = []mutant{
 		noticed: []tests{by("backpressure", "TestRingCloseLetsNoLaterPushClaim").endsIn(5 * time.Second)},
 	},
 	{
+		name: "runner-alone",
+		why:  "a goroutine that runs callbacks belongs to one partition until it is done with it",
+		file: "partition/callbacks.go",
+		old: `		r.idle = r.idle[:n-1]
+`,
+		new:     ``,
+		noticed: []tests{by("partition", "TestCallbacksOfOnePartitionHoldUpNoOther").endsIn(3 * time.Second)},
+	},
+	{
 		name:    "ring-grown-bound",
 		why:     "a queue that has gone on in a larger ring counts what is left in the smaller one",
 		file:    "backpressure/chain.go",
