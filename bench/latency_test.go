@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,12 +96,50 @@ func measure(b *testing.B, interval time.Duration, publish func(seq, due int64),
 	}
 	stop()
 	<-done
+	reportLatency(b, took)
+}
+
+// reportLatency reports percentiles of so many nanoseconds.
+func reportLatency(b *testing.B, took []int64) {
 	slices.Sort(took)
 	for _, p := range []struct {
 		name string
 		at   float64
-	}{{"p50-us", 0.50}, {"p99-us", 0.99}, {"p999-us", 0.999}} {
+	}{{"p50-us", 0.50}, {"p99-us", 0.99}, {"p999-us", 0.999}, {"p9999-us", 0.9999}, {"max-us", 1}} {
 		b.ReportMetric(float64(took[int(float64(len(took)-1)*p.at)])/1000, p.name)
 	}
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkWaits has 64 publishers publish one synced record after the other to 16 partitions, for some seconds, and reports how long they waited. The longest waits come when the commit
+// log goes on in another file and the partitions are synced, some twice a second.
+func BenchmarkWaits(b *testing.B) {
+	const publishers, partitions = 64, 16
+	long := 5 * time.Second
+	if testing.Short() {
+		long = 50 * time.Millisecond
+	}
+	t := openTopic(b, braid.Options{}, braid.TopicConfig{Partitions: partitions})
+	var took [publishers][]int64
+	for b.Loop() { // the measuring is one iteration, whatever its length
+		var wg sync.WaitGroup
+		begin := time.Now()
+		for i := range publishers {
+			rec := &braid.Record{Key: make([]byte, 8), Value: make([]byte, 100)}
+			wg.Go(func() {
+				for n, now := 0, time.Now(); now.Sub(begin) < long; n++ {
+					binary.LittleEndian.PutUint64(rec.Key, uint64(n*publishers+i))
+					if err := t.Publish(context.Background(), rec); err != nil {
+						b.Error(err)
+						return
+					}
+					from := now
+					now = time.Now()
+					took[i] = append(took[i], int64(now.Sub(from)))
+				}
+			})
+		}
+		wg.Wait()
+	}
+	reportLatency(b, slices.Concat(took[:]...))
 }

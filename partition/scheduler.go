@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,6 +103,7 @@ func (s *Scheduler) syncDirty() {
 	s.dirty = nil
 	s.mu.Unlock()
 	for _, p := range dirty {
+		runtime.Gosched() // as in Settle
 		p.dirty.Store(false)
 		p.syncs.Add(1)
 		_ = p.log.Sync() // a failure stays in the log, and the next publish tells
@@ -156,6 +158,7 @@ func (s *Scheduler) Settle() (keep []uint64) {
 	s.carried = map[*Partition]struct{}{}
 	s.mu.Unlock()
 	for p := range carried {
+		runtime.Gosched() // as for vfs.File.Sync: what is queued behind this goroutine need not wait for all of the syncs
 		p.apply()
 		if err := p.log.Sync(); err != nil {
 			s.carries(p)
