@@ -107,7 +107,18 @@ func (c *chain[T]) Close() {
 	c.newest.Load().Close()
 }
 
-func (c *chain[T]) closed() bool { return c.newest.Load().closed() }
+// closed reports whether Close has been called. The newest ring may have been closed since it was the newest, because it was full; then it has a successor.
+func (c *chain[T]) closed() bool {
+	for {
+		l := c.newest.Load()
+		if !l.closed() {
+			return false
+		}
+		if l.next.Load() == nil {
+			return true
+		}
+	}
+}
 
 // Len returns how many slots are claimed and not popped yet; see Ring.
 func (c *chain[T]) Len() int {

@@ -226,3 +226,35 @@ func TestAChainDoesNotPassByWhatIsBeingStored(t *testing.T) {
 		}
 	}
 }
+
+// A ring that is full is closed when a larger one takes its place. Nobody may take that for the end: a publisher would be told that the queue is closed.
+func TestAChainThatGrowsIsNotTakenForClosed(t *testing.T) {
+	for range 2000 {
+		c := newChain[int](DefaultSlots)
+		var wg sync.WaitGroup
+		done := make(chan struct{})
+		for range 2 {
+			wg.Go(func() {
+				for {
+					if c.closed() {
+						t.Error("closed while it grows")
+						return
+					}
+					select {
+					case <-done:
+						return
+					default:
+					}
+				}
+			})
+		}
+		for c.Push(0) == Pushed {
+		}
+		close(done)
+		wg.Wait()
+		c.Close()
+		if !c.closed() {
+			t.Fatal("not closed though it was")
+		}
+	}
+}

@@ -44,7 +44,7 @@ func createGeneration(dir string, number uint64, opts *WALOptions) (*generation,
 		return nil, err
 	}
 	sub := generationDir(dir, number)
-	if err := vfs.OS.Mkdir(sub); err != nil {
+	if err := vfs.Background.Mkdir(sub); err != nil {
 		return nil, err
 	}
 	// The options are our own copy, because wal.Open changes them. SegmentSize is never
@@ -57,7 +57,7 @@ func createGeneration(dir string, number uint64, opts *WALOptions) (*generation,
 		return nil, err
 	}
 	g := &generation{number: number, salt: saltOf(opts.ID, number), opts: opts, log: log, tail: tailOf(log)}
-	if g.file, err = vfs.OS.OpenReadWrite(segmentPath(dir, number)); err != nil {
+	if g.file, err = vfs.Background.OpenReadWrite(segmentPath(dir, number)); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	if err := g.prepare(sub, dir); err != nil {
@@ -85,7 +85,7 @@ func (g *generation) prepare(sub, dir string) error {
 		if err := g.opts.step("sync directory"); err != nil {
 			return err
 		}
-		if err := g.opts.sync(func() error { return vfs.OS.SyncDir(d) }); err != nil {
+		if err := g.opts.sync(func() error { return vfs.Background.SyncDir(d) }); err != nil {
 			return err
 		}
 	}
@@ -209,7 +209,7 @@ func removeGeneration(dir string, number uint64, opts *WALOptions) error {
 		if err := opts.step("remove"); err != nil {
 			return err
 		}
-		if err := vfs.OS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := vfs.Background.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

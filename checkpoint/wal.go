@@ -278,5 +278,5 @@ func writeCurrent(dir string, c *current, opts *WALOptions) error {
 	if opts.hooks.unsynced {
 		return writeUnsynced(filepath.Join(dir, currentName), c.encode())
 	}
-	return vfs.WriteFileAtomic(vfs.OS, filepath.Join(dir, currentName), c.encode())
+	return vfs.WriteFileAtomic(vfs.Background, filepath.Join(dir, currentName), c.encode())
 }

@@ -290,7 +290,7 @@ func (l *Log) SyncAhead() error {
 	l.mu.RUnlock()
 	l.gate.Unlock()
 	for _, name := range names {
-		runtime.Gosched() // as for vfs.File.Sync
+		runtime.Gosched() // as vfs.Background
 		// Through a descriptor of its own; a failure of which nobody else is told counts all the same.
 		if err := l.syncFile(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return l.fail(wrap(err, "sync segment %s ahead", name))

@@ -158,7 +158,7 @@ func (s *Scheduler) Settle() (keep []uint64) {
 	s.carried = map[*Partition]struct{}{}
 	s.mu.Unlock()
 	for p := range carried {
-		runtime.Gosched() // as for vfs.File.Sync: what is queued behind this goroutine need not wait for all of the syncs
+		runtime.Gosched() // as vfs.Background: what is queued behind this goroutine need not wait for all of the syncs
 		p.apply()
 		if err := p.log.Sync(); err != nil {
 			s.carries(p)

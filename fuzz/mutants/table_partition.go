@@ -89,6 +89,24 @@ var partitionMutants = []mutant{
 		noticed: []tests{by("backpressure", "TestAChainNeverHoldsMoreThanItsSlots")},
 	},
 	{
+		name: "ring-grown-open",
+		why:  "a queue that goes on in a larger ring is not taken for closed",
+		file: "backpressure/chain.go",
+		old: `		if l.next.Load() == nil {
+			return true
+		}
+	}
+}
+
+// Len`,
+		new: `		return true
+	}
+}
+
+// Len`,
+		noticed: []tests{by("backpressure", "TestAChainThatGrowsIsNotTakenForClosed").endsIn(30 * time.Second)},
+	},
+	{
 		name:    "ring-grown-order",
 		why:     "what is in the smaller ring comes out before what is in the larger one, all of it",
 		file:    "backpressure/chain.go",

@@ -21,6 +21,7 @@ import (
 func eachFS(t *testing.T, test func(t *testing.T, fsys FS, root string)) {
 	t.Helper()
 	t.Run("OS", func(t *testing.T) { test(t, OS, filepath.ToSlash(t.TempDir())) })
+	t.Run("Background", func(t *testing.T) { test(t, Background, filepath.ToSlash(t.TempDir())) })
 	t.Run("Mem", func(t *testing.T) { test(t, NewMem(), "/") })
 	t.Run("Volatile", func(t *testing.T) { test(t, NewVolatile(), ".") })
 	t.Run("Fault", func(t *testing.T) {

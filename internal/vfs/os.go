@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -117,10 +116,7 @@ func openChecked(name string, flag int, check func(fs.FileMode) error) (*os.File
 	return f, nil
 }
 
-func (osFS) Remove(name string) error {
-	giveWay()
-	return os.Remove(trimSlash(name))
-}
+func (osFS) Remove(name string) error { return os.Remove(trimSlash(name)) }
 
 func (osFS) Rename(oldName, newName string) error {
 	return os.Rename(trimSlash(oldName), trimSlash(newName))
@@ -144,24 +140,12 @@ func (osFS) List(name string) ([]fs.FileInfo, error) {
 func (osFS) Stat(name string) (fs.FileInfo, error) { return os.Lstat(trimSlash(name)) }
 
 func (osFS) SyncDir(name string) error {
-	giveWay()
 	d, err := openDir(name)
 	if err != nil {
 		return err
 	}
 	return cmp.Or(flushDir(d), d.Close())
 }
-
-func (f *osFile) Sync() error {
-	giveWay()
-	return f.File.Sync()
-}
-
-// giveWay comes before a system call that may take milliseconds, and for which publishers do not wait as they do for Datasync. Such a call keeps the processor (in the
-// runtime's sense) of the goroutine that makes it, and with it the goroutines that are queued there to be run, until the runtime notices: it looks every 20 µs to 10 ms, the
-// more seldom the less there was to be seen. So those that are queued have their turn first. On two processors, a hundred publishers' longest waits were those for files that
-// were made and removed in the background (BenchmarkWaits).
-func giveWay() { runtime.Gosched() }
 
 func (f *osFile) Size() (int64, error) {
 	info, err := f.Stat()

@@ -67,7 +67,7 @@ type File interface {
 	Size() (int64, error)
 	// Truncate changes the file's size. Growth reads as zeros.
 	Truncate(size int64) error
-	// Sync makes the file's bytes and metadata durable: fsync(2). As Remove and SyncDir, it lets goroutines that are ready have their turn first.
+	// Sync makes the file's bytes and metadata durable: fsync(2).
 	Sync() error
 	// Datasync makes the file's bytes durable, and the metadata needed to read
 	// them back: fdatasync(2).
