@@ -246,3 +246,59 @@ func TestAPartitionThatEndsInAGapIsReadToItsEnd(t *testing.T) {
 		}
 	}
 }
+
+// A publisher that is told of each record, and then publishes the next, meets its readers at every moment between looking and going to sleep. None may sleep over a record.
+func TestNoReaderSleepsOverARecord(t *testing.T) {
+	topic := ensure(t, openMemory(t), "t", TopicConfig{Partitions: 4})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // nothing else would end a reader that sleeps
+	defer cancel()
+	const rounds = 8000
+	readers := map[string]func(*Subscription, func()) error{
+		"Records": func(sub *Subscription, got func()) error {
+			for _, err := range sub.Records(ctx) {
+				if err != nil {
+					return err
+				}
+				got()
+			}
+			return nil
+		},
+		"Poll": func(sub *Subscription, got func()) error {
+			for {
+				recs, err := sub.Poll(ctx, 3)
+				if err != nil {
+					return err
+				}
+				for range recs {
+					got()
+				}
+			}
+		},
+	}
+	told := make(chan string, 3*len(readers))
+	for name, read := range readers {
+		for i, reuse := range []bool{false, true} {
+			name = fmt.Sprint(name, i)
+			sub := subscribe(t, topic, name, SubscribeOptions{ReuseBuffers: reuse})
+			go func() {
+				if err := read(sub, func() { told <- name }); ctx.Err() == nil {
+					t.Error(err)
+				}
+			}()
+		}
+	}
+	seen := map[string]int{}
+	for n := range rounds {
+		values := []string{"a", "b", "c"}[:1+n%3]
+		publish(t, topic, values...)
+		for range 2 * len(readers) * len(values) {
+			select {
+			case name := <-told:
+				seen[name] += 1
+			case <-ctx.Done():
+				t.Fatalf("round %d: somebody has not been told; so far %v", n, seen)
+			}
+		}
+	}
+	cancel()
+}

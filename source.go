@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/braid-go/braid/log"
@@ -30,9 +31,9 @@ type source struct {
 
 	// While the source is in a feed:
 	feed     *feed
-	children []*source // those that have it among their parents, also such as have left
-	cancel   func()    // ends the notifying
-	listed   bool      // is to be looked at; guarded by feed.mu
+	children []*source   // those that have it among their parents, also such as have left
+	cancel   func()      // ends the notifying
+	listed   atomic.Bool // is to be looked at; written under feed.mu
 
 	nanos int64 // of the record loaded last, and the same as a time: those published together have one
 	time  time.Time
@@ -208,6 +209,9 @@ func (f *feed) add(s *source) {
 	f.sources = append(f.sources, s)
 	f.list(s)
 	s.cancel = s.part.log.Notify(func() {
+		if s.listed.Load() { // whoever has listed it sees to it that it is looked at, and it will be taken off the list before
+			return
+		}
 		f.list(s)
 		f.rouse()
 	})
@@ -241,8 +245,8 @@ func (f *feed) remove(s *source) {
 func (f *feed) unlist(s *source) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s.listed {
-		s.listed = false
+	if s.listed.Load() {
+		s.listed.Store(false)
 		f.ready = slices.DeleteFunc(f.ready, func(o *source) bool { return o == s })
 	}
 }
@@ -257,8 +261,8 @@ func (f *feed) close() {
 func (f *feed) list(s *source) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !s.listed {
-		s.listed = true
+	if !s.listed.Load() {
+		s.listed.Store(true)
 		f.ready = append(f.ready, s)
 	}
 }
@@ -269,7 +273,7 @@ func (f *feed) retry() {
 	f.unlist(s)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.listed = true
+	s.listed.Store(true)
 	f.ready = slices.Insert(f.ready, 0, s)
 }
 
@@ -301,8 +305,8 @@ func (f *feed) take() *source {
 	if f.all {
 		f.all = false
 		for _, s := range f.sources {
-			if !s.listed {
-				s.listed = true
+			if !s.listed.Load() {
+				s.listed.Store(true)
 				f.ready = append(f.ready, s)
 			}
 		}
@@ -317,7 +321,7 @@ func (f *feed) take() *source {
 	} else {
 		f.ready = f.ready[1:]
 	}
-	s.listed = false
+	s.listed.Store(false)
 	return s
 }
 

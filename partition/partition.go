@@ -439,7 +439,7 @@ func (p *Partition) hurry(last *lane) {
 
 // Close refuses new requests, stores what is queued, waits for callbacks, and closes the log
 // cleanly. If ctx ends first, what is still queued is refused with ErrClosed instead of stored; what the disk
-// is working on is waited for. No goroutine and no descriptor is left. Closing again does nothing.
+// is working on is waited for. No goroutine of its own and no descriptor is left. Closing again does nothing.
 func (p *Partition) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
