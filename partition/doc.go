@@ -16,9 +16,10 @@
 // # The appender
 //
 // One goroutine per partition with work to do takes requests from the ring, encodes all that are there
-// into frames in one reused buffer, and hands it to the [Scheduler]. Nothing that a publisher needs in order to enqueue or withdraw is held during I/O, and no
-// publisher whose context can end does any. The ring, the buffer and the goroutine come into being with the
-// first request and are let go when the partition has been idle, so that ten thousand idle partitions cost next to nothing.
+// into frames, in memory that all partitions share and that a round takes for itself, and hands it to the [Scheduler]. Nothing that a publisher needs in order to enqueue or
+// withdraw is held during I/O, and no publisher whose context can end does any. The ring and the goroutine come into being with the
+// first request and are let go when the partition has been idle, so that ten thousand idle partitions cost next to nothing; and the ring is as large as what it has held, so that
+// a thousand that are at work cost little.
 //
 // While the appender is busy, a publisher with many records encodes them itself before it queues them (see encodeAhead), and the appender copies them. They are still
 // queued then: they may be withdrawn or dropped, and their offsets and their frame are decided by the appender.
