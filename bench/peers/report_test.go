@@ -300,6 +300,35 @@ func takesPart(row string) []string {
 	return []string{"nats", "pebble", "bbolt", "wal"}
 }
 
+func TestProfilesAreOfBraidAndAloneLeavesThePeersOut(t *testing.T) {
+	tiny := scale{Time: 50 * time.Millisecond, Bytes: 8 << 20}
+	some, err := pick(workloads(tiny), "W1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	profiles := t.TempDir()
+	for i := range some {
+		some[i].Alone = true
+	}
+	profileBraid(some, profiles)
+	rep, err := runAll(t.Context(), config{Workloads: some, Rounds: 1, Dir: t.TempDir(), Progress: func(string) {}, Scale: tiny})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if failures := rep.failures(); len(failures) > 0 {
+		t.Error(failures)
+	}
+	for _, r := range rep.Rows {
+		if len(r.Peers) > 0 || r.Braid == nil || len(r.Limits) == 0 {
+			t.Errorf("%s: %d peers, %d limits, Braid %v", r.ID, len(r.Peers), len(r.Limits), r.Braid)
+		}
+		info, err := os.Stat(filepath.Join(profiles, r.ID+".pprof"))
+		if err != nil || info.Size() == 0 {
+			t.Errorf("%s: no profile: %v", r.ID, err)
+		}
+	}
+}
+
 func TestARunEndsWithItsContext(t *testing.T) {
 	dir := t.TempDir()
 	out, err := os.Create(filepath.Join(dir, "out"))
