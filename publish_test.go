@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -403,5 +404,49 @@ func TestRecordsInBulkKeepTheirFieldsWhoeverEncodesThem(t *testing.T) {
 	}
 	if n != len(want) {
 		t.Errorf("%d records, want %d", n, len(want))
+	}
+}
+
+// What a call is divided into: each record once, with those of its key, in the caller's order, and known by its place in the call; and each part weighs what its records weigh.
+func TestACallIsDividedByKeysInOrder(t *testing.T) {
+	topic := ensure(t, openMemory(t), "t", TopicConfig{Partitions: 7})
+	for _, n := range []int{2, 100, 3000} {
+		recs := make([]*Record, n)
+		for i := range recs {
+			recs[i] = &Record{Value: make([]byte, i%90)}
+			if i%10 > 0 { // the others have no key, and go together
+				recs[i].Key = fmt.Append(nil, i%43)
+			}
+		}
+		c := newCall(topic, recs)
+		if err := c.prepare(); err != nil {
+			t.Fatal(err)
+		}
+		seen := make([]bool, n)
+		of := map[string]PartitionID{}
+		for i := range c.parts {
+			p := &c.parts[i]
+			last, bytes := -1, int64(0)
+			for j, rec := range p.recs {
+				at := int(c.order[p.place(j)])
+				if recs[at] != rec || seen[at] || at <= last {
+					t.Fatalf("of %d: record %d of partition %d is said to be the caller's %d, after %d", n, j, p.to.id, at, last)
+				}
+				seen[at], last = true, at
+				if to, ok := of[string(rec.Key)]; ok && to != p.to.id {
+					t.Fatalf("of %d: key %q goes to partitions %d and %d", n, rec.Key, to, p.to.id)
+				}
+				of[string(rec.Key)] = p.to.id
+				size, _ := checkRecord(rec, math.MaxInt)
+				bytes += int64(size)
+			}
+			if p.bytes != bytes || bytes == 0 {
+				t.Errorf("of %d: the part for partition %d weighs %d, and its records %d", n, p.to.id, p.bytes, bytes)
+			}
+		}
+		if i := slices.Index(seen, false); i >= 0 {
+			t.Errorf("of %d: record %d goes nowhere", n, i)
+		}
+		c.free()
 	}
 }

@@ -145,37 +145,12 @@ func TestAChainLosesAndInventsNothingAndKeepsEachPushersOrderWhileItGrows(t *tes
 	}
 }
 
-// As for a Ring: every pusher holds one of as many tokens as there are slots, so that there is always room, also while several rings hold items.
+// Also while several rings hold items.
 func TestAChainIsNeverFullWhileThereIsRoom(t *testing.T) {
-	const producers, slots = 4, 4 * firstSlots
+	const slots = 4 * firstSlots
 	for range 300 {
 		c := newChain[int](slots)
-		tokens := make(chan struct{}, slots)
-		for range slots {
-			tokens <- struct{}{}
-		}
-		var wg sync.WaitGroup
-		for range producers {
-			wg.Go(func() {
-				for n := range slots {
-					<-tokens
-					if got := c.Push(n); got != Pushed {
-						t.Errorf("Push = %v with room", got)
-					}
-				}
-			})
-		}
-		go func() {
-			wg.Wait()
-			c.Close()
-		}()
-		for !c.Drained() {
-			if _, ok := pop(c); ok {
-				tokens <- struct{}{}
-			} else {
-				runtime.Gosched()
-			}
-		}
+		neverFull(t, slots, slots, c, func() (int, bool) { return pop(c) })
 	}
 }
 

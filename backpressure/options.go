@@ -23,7 +23,7 @@ const (
 type Options struct {
 	MaxRecords int   // records queued at once; default 65536, at most LargestMaxRecords
 	MaxBytes   int64 // bytes queued at once; default 64 MiB, at most LargestMaxBytes
-	Slots      int   // items queued at once, rounded up to a power of two; default 4096, from 2 to MaxSlots
+	Slots      int   // items queued at once, rounded up to a power of two; default 4096, from 2 to MaxSlots. Memory for them is taken as it is needed
 	// Budget, if it is not nil, bounds the bytes of this queue and others together.
 	Budget *Budget
 }

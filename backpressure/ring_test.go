@@ -109,12 +109,15 @@ func TestRingLosesAndInventsNothingAndKeepsEachPushersOrder(t *testing.T) {
 	}
 }
 
-// Every pusher holds one of as many tokens as there are slots, and a token comes
-// back only after its value was popped. So there is always room, and Full would be
+// neverFull has pushers each hold one of as many tokens as there are slots; a token comes back only after its value was popped. So there is always room, and Full would be
 // a lie, for instance about a compare-and-swap lost to another pusher.
-func TestRingIsNeverFullWhileASlotIsFree(t *testing.T) {
-	const producers, each, slots = 4, 20_000, 4
-	r := NewRing[int](slots)
+func neverFull(t *testing.T, slots, each int, q interface {
+	Push(int) PushResult
+	Close()
+	Drained() bool
+}, pop func() (int, bool)) {
+	t.Helper()
+	const producers = 4
 	tokens := make(chan struct{}, slots)
 	for range slots {
 		tokens <- struct{}{}
@@ -124,7 +127,7 @@ func TestRingIsNeverFullWhileASlotIsFree(t *testing.T) {
 		wg.Go(func() {
 			for n := range each {
 				<-tokens
-				if got := r.Push(n); got != Pushed {
+				if got := q.Push(n); got != Pushed {
 					t.Errorf("Push = %v with a free slot", got)
 				}
 			}
@@ -132,8 +135,20 @@ func TestRingIsNeverFullWhileASlotIsFree(t *testing.T) {
 	}
 	go func() {
 		wg.Wait()
-		r.Close()
+		q.Close()
 	}()
+	for !q.Drained() {
+		if _, ok := pop(); ok {
+			tokens <- struct{}{}
+		} else {
+			runtime.Gosched()
+		}
+	}
+}
+
+func TestRingIsNeverFullWhileASlotIsFree(t *testing.T) {
+	const slots = 4
+	r := NewRing[int](slots)
 	observed := make(chan struct{})
 	go func() {
 		defer close(observed)
@@ -144,13 +159,7 @@ func TestRingIsNeverFullWhileASlotIsFree(t *testing.T) {
 			runtime.Gosched()
 		}
 	}()
-	for !r.Drained() {
-		if _, ok := r.Pop(); ok {
-			tokens <- struct{}{}
-		} else {
-			runtime.Gosched()
-		}
-	}
+	neverFull(t, slots, 20_000, r, r.Pop)
 	<-observed
 }
 

@@ -72,6 +72,22 @@ var partitionMutants = []mutant{
 		noticed: []tests{by("backpressure", "TestRingCloseLetsNoLaterPushClaim").endsIn(5 * time.Second)},
 	},
 	{
+		name:    "divided-weight",
+		why:     "each part of a call weighs what its records weigh: the queue's limits and the room that is made sure of go by that",
+		file:    "publish.go",
+		old:     `		c.shares[to].bytes += int64(n)`,
+		new:     `		c.shares[to].bytes = int64(n)`,
+		noticed: []tests{by(".", "TestACallIsDividedByKeysInOrder")},
+	},
+	{
+		name:    "divided-order",
+		why:     "of a call of which some records are not stored, the error says which of the caller's they are",
+		file:    "publish.go",
+		old:     `c.recs[*at], c.order[*at] = c.recs[n+i], int32(i)`,
+		new:     `c.recs[*at], c.order[*at] = c.recs[n+i], *at`,
+		noticed: []tests{by(".", "TestACallIsDividedByKeysInOrder")},
+	},
+	{
 		name: "runner-alone",
 		why:  "a goroutine that runs callbacks belongs to one partition until it is done with it",
 		file: "partition/callbacks.go",
